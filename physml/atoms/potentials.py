@@ -307,7 +307,7 @@ def pair_terms(
     r = safe_norm(vectors)
     mask = jnp.asarray(neighbors.mask) & (r < potential.cutoff)
     r = jnp.where(mask, r, potential.cutoff)
-    here, there = species[:, None], species[jnp.asarray(neighbors.indices)]
+    here, there = jnp.asarray(species)[:, None], jnp.asarray(species)[neighbors.indices]
     phi, phi_slope = _with_slope(lambda x: potential.pair(x, here, there), r)
     psi, psi_slope = _with_slope(lambda x: potential.density(x, there, here), r)
     if len(potential.species) == 1:

@@ -48,7 +48,7 @@ def _curvatures(
     distance = safe_norm(vectors)
     mask = jnp.asarray(neighbors.mask) & (distance < potential.cutoff)
     r = jnp.where(mask, distance, potential.cutoff)
-    here, there = species[:, None], species[jnp.asarray(neighbors.indices)]
+    here, there = jnp.asarray(species)[:, None], jnp.asarray(species)[neighbors.indices]
 
     def two_slopes(function, x):  # type: ignore[no-untyped-def]
         one = jnp.ones_like(x)

@@ -1,0 +1,44 @@
+"""Vibrational entropy of point defects in bcc iron, linear in descriptors of the atoms.
+
+Paper: Phys. Rev. Materials 4, 063802 (2020).
+Cost: smoke seconds, default under 5 minutes, paper about twice that, each on 2 CPU cores; no download.
+Expected: entropies of two published minima to 1e-3 kB; the mean errors in this folder's README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the iron experiment; lengths in Å."""
+
+    seed: int = 0  # of folds, pools and random features
+    data: Path = DATA  # folder with iron_defects.h5 and its manifest.json
+    structures: Path | None = None  # own relaxed structures, any format that ASE reads
+    potential: Path | None = None  # own eam.fs or eam.alloy file; default Ackland-Mendelev 2004
+    bulk: Path | None = None  # own perfect crystal; default bcc in the cell of the structures
+    temperature: float = 1000.0  # K, of entropies computed from own structures
+    minima: int | None = None  # use the first so many minima only
+    named: int = 12  # well-known defects to relax and check, 0 to 12
+    cutoff: float = 5.0  # Å, reach of the descriptors
+    n_max: int = 3  # radial functions
+    l_max: int = 10  # angular order
+    products: int = 33  # whitened components whose products are summed
+    random_features: int = 2000  # random cosines, summed over atoms
+    random_components: int = 16  # whitened components that enter the cosines
+    random_scale: float = 0.1  # standard deviation of their frequencies
+    folds: int = 5  # of the cross-validation
+    pool: float = 0.05  # share of the minima that fixes the whitening, never tested on
+
+
+PRESETS: Mapping[str, Config] = {
+    "smoke": Config(minima=240, named=3, products=8, random_features=100),
+    "default": Config(),
+    "paper": Config(random_features=4000, random_components=24),
+}

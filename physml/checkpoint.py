@@ -1,0 +1,138 @@
+"""Checkpoints: a tree of arrays with a sha256 for each, written aside and renamed.
+
+Orbax writes the arrays; it does not notice a flipped bit on reading, hence the manifest of our own.
+A checkpoint is a folder: `manifest.json` (format, metadata, sha256, shape and type of each array)
+and `arrays/` (Orbax). Trees are nested dicts, so no class name is stored and none can go missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from physml.errors import DataError
+from physml.io.manifest import read_json, write_json
+
+FORMAT = 1
+REMEDY = "delete the folder and train again, or restore it from a copy"
+
+
+class Checkpoint(NamedTuple):
+    """What `restore` returns."""
+
+    tree: dict[str, Any]  # nested dict of NumPy arrays
+    metadata: dict[str, Any]
+
+
+def save(path: str | Path, tree: Any, metadata: Mapping[str, Any]) -> None:
+    """Write a checkpoint; a crash at any moment leaves a whole one at `path`, or none.
+
+    Args:
+        path: folder to make, named by its step; nothing is ever overwritten.
+        tree: nested dicts, NamedTuples, tuples and lists of arrays; empty containers are left out.
+            NamedTuples become dicts by field name, sequences dicts by place.
+        metadata: any strict JSON values.
+
+    Raises:
+        DataError: `path` exists, a leaf is not a numeric array, or a key is not a plain name.
+    """
+    import orbax.checkpoint as ocp
+
+    final = Path(path).absolute()
+    if final.exists():
+        raise DataError(final, "a checkpoint is there already", "move it away or name another")
+    arrays = _flatten(tree)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    aside = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        with ocp.PyTreeCheckpointer() as writer:
+            # Orbax refuses arrays of size zero; their shape in the manifest says all there is.
+            writer.save(aside / "arrays", {k: v for k, v in arrays.items() if v.size})
+        manifest = {
+            "format": FORMAT,
+            "metadata": dict(metadata),
+            "arrays": {name: _describe(array) for name, array in arrays.items()},
+        }
+        write_json(aside / "manifest.json", manifest)
+        os.replace(aside, final)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def restore(path: str | Path) -> Checkpoint:
+    """Read a checkpoint and verify each array.
+
+    Raises:
+        DataError: missing, damaged, of a newer format, or arrays lacking or added.
+    """
+    import orbax.checkpoint as ocp
+
+    folder = Path(path).absolute()
+    manifest = read_json(folder / "manifest.json")
+    if manifest.get("format") != FORMAT:
+        raise DataError(folder, f"format {manifest.get('format')!r} is not {FORMAT}", REMEDY)
+    expected = manifest.get("arrays")
+    if not isinstance(expected, dict) or not isinstance(manifest.get("metadata"), dict):
+        raise DataError(folder, "the manifest of the checkpoint is incomplete", REMEDY)
+    try:
+        with ocp.PyTreeCheckpointer() as reader:
+            arrays = reader.restore(folder / "arrays")
+    except Exception as error:  # tensorstore and orbax raise many types for one thing: damage
+        raise DataError(folder, f"arrays unreadable ({type(error).__name__})", REMEDY) from error
+    arrays = {name: np.asarray(array) for name, array in arrays.items()} | {
+        name: np.zeros(about["shape"], about["dtype"])
+        for name, about in expected.items()
+        if 0 in about["shape"]
+    }
+    if set(arrays) != set(expected):
+        odd = sorted(set(arrays) ^ set(expected))
+        raise DataError(folder, f"arrays and manifest disagree on {', '.join(odd)}", REMEDY)
+    for name, array in arrays.items():
+        if _describe(array) != expected[name]:
+            raise DataError(folder, f"array {name!r} is damaged (sha256 differs)", REMEDY)
+    return Checkpoint(_unflatten(arrays), manifest["metadata"])
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
+    if hasattr(tree, "_asdict"):
+        tree = tree._asdict()
+    elif isinstance(tree, list | tuple):
+        tree = {str(place): item for place, item in enumerate(tree)}
+    if not isinstance(tree, Mapping):
+        return {prefix: _leaf(tree, prefix)}
+    flat: dict[str, np.ndarray] = {}
+    for key, item in tree.items():
+        if not isinstance(key, str) or not key or "/" in key:
+            raise DataError(prefix or "checkpoint", f"bad key {key!r}", "use plain names")
+        flat |= _flatten(item, f"{prefix}/{key}" if prefix else key)
+    return flat
+
+
+def _leaf(value: Any, name: str) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufcV" or array.dtype.hasobject:  # V: bfloat16 and its kin
+        raise DataError(name, f"a {type(value).__name__} is no numeric array", "save arrays only")
+    return array
+
+
+def _unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *parents, last = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = array
+    return tree
+
+
+def _describe(array: np.ndarray) -> dict[str, Any]:
+    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return {"sha256": digest, "shape": list(array.shape), "dtype": str(array.dtype)}
