@@ -142,7 +142,9 @@ def plan(folder: Path, seed: int, starts: int, cells: int) -> list[Task]:
         manifest.write_json(noted, wanted)
     name = "starts-{:06d}-{:06d}.h5"
     return [
-        Task(seed, k, min(k + BLOCK, starts), cells, blocks / name.format(k, min(k + BLOCK, starts)))
+        Task(
+            seed, k, min(k + BLOCK, starts), cells, blocks / name.format(k, min(k + BLOCK, starts))
+        )
         for k in range(0, starts, BLOCK)
     ]
 

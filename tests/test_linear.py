@@ -407,6 +407,36 @@ def test_rows_without_groups_make_balanced_random_folds():
     assert not np.array_equal(folds[0][1], np.arange(len(folds[0][1])))
 
 
+def test_weighted_ridge_is_sklearn_ridge_with_weights_of_inverse_variance():
+    """Rows of a noisy and of a quiet label: noise found, weights and residuals as by hand."""
+    models = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(400, 12))
+    quiet = rng.random(400) < 0.5
+    y = x @ rng.normal(size=12) + rng.normal(size=400) * np.where(quiet, 0.05, 2.0)
+    path = linear.weighted_ridge(x, y, [3.0], np.where(quiet, "V", "I"))
+    plain = linear.ridge_path(x, y, [3.0])
+    square = plain.loo_residuals[0] ** 2
+    sigma = np.where(quiet, np.sqrt(square[quiet].mean()), np.sqrt(square[~quiet].mean()))
+    model = models.Ridge(alpha=3.0, fit_intercept=False).fit(x, y, square.mean() / sigma**2)
+    assert_allclose(path.weights, model.coef_, rtol=1e-8)
+    out = np.arange(400) != 7
+    model.fit(x[out], y[out], (square.mean() / sigma**2)[out])
+    assert_allclose(path.loo_residuals[0, 7], y[7] - model.predict(x[7:8])[0], rtol=1e-8)
+    assert np.abs(path.loo_residuals[0][quiet]).mean() < np.abs(plain.loo_residuals[0][quiet]).mean()
+
+
+def test_weighted_ridge_of_one_label_is_plain_ridge():
+    """Equal noise changes nothing, nor does an exact fit."""
+    rng = np.random.default_rng(9)
+    x, y = rng.normal(size=(50, 4)), rng.normal(size=50)
+    labels = np.zeros(50)
+    weighted, plain = linear.weighted_ridge(x, y, [0.1], labels), linear.ridge_path(x, y, [0.1])
+    assert_allclose(weighted.weights, plain.weights, rtol=1e-10)
+    zero = linear.weighted_ridge(x, np.zeros(50), [0.1], labels)
+    assert np.array_equal(zero.weights, np.zeros(4))
+
+
 def test_cross_predict_never_sees_the_test_fold():
     x, y = data(60, 5)
     groups = np.arange(60) // 4

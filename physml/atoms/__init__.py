@@ -3,6 +3,7 @@
 Lengths in Å, energies in eV, entropies in kB, temperatures in K; all float64.
 """
 
+from physml.atoms.descriptors import afs
 from physml.atoms.minimize import relax
 from physml.atoms.vibrations import (
     formation_entropy,
@@ -12,6 +13,7 @@ from physml.atoms.vibrations import (
 )
 
 __all__ = [
+    "afs",
     "formation_entropy",
     "hessian",
     "relax",

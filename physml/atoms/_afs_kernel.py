@@ -35,17 +35,17 @@ BEYOND = 2.0  # cutoffs: where padding is put, so that it counts nothing and div
 class Tables(NamedTuple):
     """Fixed numbers of the kernel for one n_max and l_max (host arrays, float64).
 
-    | field      | shape                       | meaning                                          |
-    |------------|-----------------------------|--------------------------------------------------|
-    | `centre`   | (n_max,)                    | a_k in the recurrence of p_k, argument 2t - 1    |
-    | `couple`   | (n_max + 1,)                | b_k in the same                                  |
-    | `rotation` | (n_max, n_max)              | O in g = O h                                     |
-    | `degree`   | (orders, l_max + 1, heights)| order m, degree l: weights of the height functions |
-    | `cosine`   | (l_max + 1, l_max + 1)      | cos(l theta) in Legendre polynomials             |
+    | field      | shape                        | meaning                                       |
+    |------------|------------------------------|-----------------------------------------------|
+    | `centre`   | (n_max - 1,)                 | a_k in the recurrence of p_k, argument 2t - 1 |
+    | `couple`   | (n_max,)                     | b_k in the same; b_0 = 0                      |
+    | `rotation` | (n_max, n_max)               | O in g = O h                                  |
+    | `degree`   | (orders, l_max + 1, heights) | per order m and degree l: weights of heights  |
+    | `cosine`   | (l_max + 1, l_max + 1)       | cos(l theta) in Legendre polynomials          |
     """
 
-    centre: Float[np.ndarray, " n"]
-    couple: Float[np.ndarray, " n1"]
+    centre: Float[np.ndarray, " n-1"]
+    couple: Float[np.ndarray, " n"]
     rotation: Float[np.ndarray, "n n"]
     degree: Float[np.ndarray, "m l k"]
     cosine: Float[np.ndarray, "l l"]
@@ -140,28 +140,26 @@ def tables(n_max: int, l_max: int) -> Tables:
         ConfigError: n_max outside 1..20 or l_max outside 0..30.
     """
     for name, value, low, high in (("n_max", n_max, 1, N_MAX), ("l_max", l_max, 0, L_MAX)):
-        if not isinstance(value, (int, np.integer)) or not low <= value <= high:
+        whole = isinstance(value, int | np.integer)
+        if not whole or not low <= value <= high:
             raise ConfigError(name, f"is {value}", f"give a whole number from {low} to {high}")
-    k = np.arange(n_max + 1.0)
+    k = np.arange(float(n_max))
     couple = k * (k + 6) / ((k + 3) * np.sqrt((2 * k + 7) * (2 * k + 5)))
     centre = 9.0 / ((k[:-1] + 3) * (k[:-1] + 4))
     return Tables(centre, couple, _rotation(n_max), _degree_maps(l_max), _cosine_map(l_max))
 
 
-def radial(r: Float[Array, "*b j"], n_max: int, cutoff: float | Array) -> Float[Array, "*b n j"]:
+def radial(r: Float[Array, "b j"], n_max: int, cutoff: float | Array) -> Float[Array, "b n j"]:
     """g_n(r), zero from the cutoff on, Å^(-1/2)."""
     table = tables(n_max, 0)
     t = jnp.maximum(1.0 - r / cutoff, 0.0)
     x = 2.0 * t - 1.0
-    term = t**3 * (np.sqrt(7.0) / jnp.sqrt(jnp.asarray(cutoff, r.dtype)))
-    before = jnp.zeros_like(term)
-    rotation = jnp.asarray(table.rotation, r.dtype)
-    total = rotation[:, :1] * term[..., None, :]
+    terms = [t**3 * (np.sqrt(7.0) / jnp.sqrt(jnp.asarray(cutoff, r.dtype)))]
     for k in range(n_max - 1):
-        after = ((x - table.centre[k]) * term - table.couple[k] * before) / table.couple[k + 1]
-        before, term = term, after
-        total = total + rotation[:, k + 1 : k + 2] * term[..., None, :]
-    return total
+        before = table.couple[k] * terms[k - 1]  # k = 0: zero times the only term
+        terms.append(((x - table.centre[k]) * terms[k] - before) / table.couple[k + 1])
+    # A product with O: as a sum it would be fused into, and repeated by, all that uses g.
+    return jnp.einsum("nk,kbj->bnj", jnp.asarray(table.rotation, r.dtype), jnp.stack(terms))
 
 
 def _stacked(values: Sequence[Float[Array, "*b j"]]) -> Float[Array, "*b k j"]:
@@ -214,43 +212,54 @@ def _flat(values: Array, axes: int) -> Array:
     return values.reshape(*values.shape[:axes], -1, values.shape[-1])
 
 
+class Form(NamedTuple):
+    """Which columns to compute; hashable, so static under jit. See `afs` for their meaning."""
+
+    n_max: int = 3
+    l_max: int = 10
+    tensor: bool = False
+    two_body: bool = False
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        pairs = len(radial_pairs(self.n_max, self.tensor)[0])
+        return pairs * (self.l_max + 1) + self.n_max * self.two_body
+
+
 def afs_of_padded(
-    vectors: Float[Array, "b j 3"], n_max: int, l_max: int, cutoff: float | Array, tensor: bool
+    vectors: Float[Array, "b j 3"], form: Form, cutoff: float | Array
 ) -> Float[Array, "b columns"]:
     """AFS of atoms whose padding lies beyond the cutoff; see `afs_of_vectors`."""
-    table = tables(n_max, l_max)
+    table, n_atoms = tables(form.n_max, form.l_max), len(vectors)
     r = jnp.sqrt(jnp.sum(vectors * vectors, axis=-1))
     x, y, z = (vectors[..., axis] / r for axis in range(3))
-    g = radial(r, n_max, cutoff)
-    rows = _flat(g[:, :, None, None, :] * _heights(z, l_max)[:, None], 1)
-    moments = jnp.einsum("bkj,bmj->bkm", rows, _flat(_orders(x, y, l_max), 1))
-    moments = moments.reshape(len(vectors), n_max, -1, moments.shape[-1])
-    degree = jnp.asarray(table.degree, r.dtype)
-    harmonics = jnp.einsum("bnkm,mlk->bnlm", moments, degree)
-    first, second = radial_pairs(n_max, tensor)
+    g = radial(r, form.n_max, cutoff)
+    rows = _flat(g[:, :, None, None, :] * _heights(z, form.l_max)[:, None], 1)
+    moments = jnp.einsum("bkj,bmj->bkm", rows, _flat(_orders(x, y, form.l_max), 1))
+    moments = moments.reshape(n_atoms, form.n_max, -1, moments.shape[-1])
+    harmonics = jnp.einsum("bnkm,mlk->bnlm", moments, jnp.asarray(table.degree, r.dtype))
+    first, second = radial_pairs(form.n_max, form.tensor)
     power = jnp.sum(harmonics[:, first] * harmonics[:, second], axis=-1)
     itself = jnp.sum(g[:, first] * g[:, second], axis=-1)
     columns = 0.5 * (power @ jnp.asarray(table.cosine.T, r.dtype) - itself[..., None])
-    return columns.reshape(len(vectors), -1)
+    columns = columns.reshape(n_atoms, -1)
+    return jnp.concatenate([columns, g.sum(axis=-1)], axis=1) if form.two_body else columns
 
 
 def afs_of_vectors(
     vectors: Float[Array, "*b j 3"],
     mask: Bool[Array, "*b j"],
-    n_max: int = 3,
-    l_max: int = 10,
+    form: Form = Form(),  # noqa: B008 (an immutable NamedTuple)
     cutoff: float | Array = 5.0,
-    tensor: bool = False,
 ) -> Float[Array, "*b columns"]:
     """AFS from the vectors to the neighbours of each atom: pure, for jit, vmap and grad.
 
     Args:
-        vectors: from the atom to its neighbours, Å; anything stands outside the mask.
+        vectors: from the atom to its neighbours, Å; anything may stand outside the mask.
         mask: True where there is a neighbour.
-        n_max: radial functions, 1 to 20 (static under jit).
-        l_max: largest angular order, 0 to 30 (static under jit).
+        form: n_max (1 to 20), l_max (0 to 30), tensor, two_body; static under jit.
         cutoff: Å; neighbours beyond it count nothing.
-        tensor: all n <= n' instead of n = n' only (static under jit); see `afs`.
 
     Returns:
         Columns as in `afs`, in the dtype of `vectors`. Gradients are finite everywhere, collinear
@@ -261,6 +270,5 @@ def afs_of_vectors(
     """
     vectors, mask = jnp.asarray(vectors), jnp.asarray(mask)
     padded = jnp.where(mask[..., None], vectors, jnp.asarray(BEYOND * cutoff, vectors.dtype))
-    flat = padded.reshape(-1, *padded.shape[-2:])
-    columns = afs_of_padded(flat, n_max, l_max, cutoff, tensor)
+    columns = afs_of_padded(padded.reshape(-1, *padded.shape[-2:]), form, cutoff)
     return columns.reshape(*padded.shape[:-2], -1)

@@ -29,7 +29,8 @@ def bcc(cells: int = 8, a0: float = IRON_A0, species: str = "Fe") -> Atoms:
     """
     if cells < 1:
         raise ConfigError("cells", f"is {cells}", "give at least 1")
-    return bulk(species, crystalstructure="bcc", a=a0, cubic=True).repeat(cells)
+    crystal: Atoms = bulk(species, crystalstructure="bcc", a=a0, cubic=True).repeat(cells)
+    return crystal
 
 
 def defect_class(atoms: Atoms, n_bulk: int) -> str:
@@ -60,7 +61,7 @@ def vacancies(crystal: Atoms, offsets: Sequence[Vector], a0: float = IRON_A0) ->
     Raises:
         ConfigError: an offset is no lattice site.
     """
-    atoms = crystal.copy()
+    atoms: Atoms = crystal.copy()
     del atoms[sorted({_site(crystal, offset, a0) for offset in offsets})]
     return atoms
 
@@ -78,10 +79,8 @@ def dumbbells(
     return _split(crystal, [_site(crystal, offset, a0) for offset in offsets], directions, a0)
 
 
-def _split(
-    crystal: Atoms, sites: Sequence[int], directions: Sequence[Vector], a0: float
-) -> Atoms:
-    atoms = crystal.copy()
+def _split(crystal: Atoms, sites: Sequence[int], directions: Sequence[Vector], a0: float) -> Atoms:
+    atoms: Atoms = crystal.copy()
     for site, direction in zip(sites, directions, strict=True):
         half = 0.5 * DUMBBELL * a0 * np.array(direction) / np.linalg.norm(direction)
         extra = atoms[[site]]
@@ -157,16 +156,19 @@ def random_defect(
     """
     kind, count = name[:1], name[1:]
     if kind not in ("V", "I") or not count.isdigit() or int(count) < 1:
-        raise ConfigError("defect class", f"{name!r} is not known", "use V1, V2, ... or I1, I2, ...")
+        raise ConfigError(
+            "defect class", f"{name!r} is not known", "use V1, V2, ... or I1, I2, ..."
+        )
     sites = _cluster(crystal, int(count), a0 * rng.uniform(1.05, 2.5), rng)
+    atoms: Atoms = crystal.copy()
     if kind == "V":
-        atoms = crystal.copy()
         del atoms[np.sort(sites)]
     else:
-        atoms = _split(crystal, sites.tolist(), _random_directions(len(sites), rng), a0)
+        atoms = _split(crystal, sites.tolist(), _random_directions(len(sites), rng).tolist(), a0)
     if rng.random() < 0.4:
         nearest = np.min(
-            [np.linalg.norm(_from_centre(atoms, crystal.positions[s]), axis=1) for s in sites], axis=0
+            [np.linalg.norm(_from_centre(atoms, crystal.positions[s]), axis=1) for s in sites],
+            axis=0,
         )
         noise = rng.normal(0.0, rng.uniform(0.1, 0.4), atoms.positions.shape)
         atoms.positions += np.where((nearest < HOT_RADIUS)[:, None], noise, 0.0)

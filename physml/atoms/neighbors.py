@@ -37,7 +37,9 @@ def padded_rows(n_atoms: int) -> int:
 
 def pad_rows(values: np.ndarray, n_rows: int) -> np.ndarray:
     """Append rows of zeros until `values` has `n_rows` rows."""
-    return np.concatenate([values, np.zeros((n_rows - len(values), *values.shape[1:]), values.dtype)])
+    return np.concatenate(
+        [values, np.zeros((n_rows - len(values), *values.shape[1:]), values.dtype)]
+    )
 
 
 def check_atoms(atoms: Atoms, where: object = "structure") -> None:

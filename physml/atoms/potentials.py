@@ -11,7 +11,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -65,9 +65,7 @@ class Potential(NamedTuple):
 
 # Ackland, Mendelev, Srolovitz, Han, Barashev, J. Phys.: Condens. Matter 16, S2629 (2004), iron.
 _EMBEDDING = (-6.7314115586063e-4, 7.6514905604792e-8)
-_DENSITY = np.array(
-    [(11.686859407970, 2.4), (-0.014710740098830, 3.2), (0.47193527075943, 4.2)]
-)
+_DENSITY = np.array([(11.686859407970, 2.4), (-0.014710740098830, 3.2), (0.47193527075943, 4.2)])
 _PAIR_OUTER = np.array(
     [
         (-27.444805994228, 2.2),
@@ -116,9 +114,10 @@ def _iron_pair(r: Array, _i: Array, _j: Array) -> Array:
         inside = jnp.where(near < _INNER, _PAIR_CORE / near * screening, join)
         return jnp.where(r < _OUTER, inside, _truncated_cubes(r, _PAIR_OUTER))
 
-    return jax.lax.cond(
+    pair: Array = jax.lax.cond(
         jnp.any(r < _OUTER), with_core, lambda r: _truncated_cubes(r, _PAIR_OUTER), r
     )
+    return pair
 
 
 def _iron_density(r: Array, _source: Array, _target: Array) -> Array:
@@ -209,7 +208,9 @@ def read_eam(path: str | Path) -> Potential:
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(path, f"cannot be read ({error})", "give an eam.fs or .alloy file") from None
+        raise DataError(
+            path, f"cannot be read ({error})", "give an eam.fs or .alloy file"
+        ) from None
     species, n_rho, rho_step, n_r, r_step, cutoff = _header(path, lines)
     size = len(species)
     targets = size if path.suffix == ".fs" else 1
@@ -393,14 +394,14 @@ def evaluate(
     return energies[:n], forces[:n], virial
 
 
-class EAMCalculator(Calculator):  # type: ignore[misc]
+class EAMCalculator(Calculator):
     """ASE calculator of a `Potential`: energy, per-atom energies, free energy, forces, stress."""
 
-    implemented_properties = ("energy", "energies", "free_energy", "forces", "stress")
+    implemented_properties = ["energy", "energies", "free_energy", "forces", "stress"]
 
     def __init__(self, potential: Potential) -> None:
         """Wrap `potential`; nothing is computed yet."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.potential = potential
 
     def calculate(
@@ -410,9 +411,10 @@ class EAMCalculator(Calculator):  # type: ignore[misc]
         system_changes: Any = all_changes,
     ) -> None:
         """Fill `results` (ASE's contract); stress is in eV/Å^3, Voigt order."""
-        super().calculate(atoms, properties, system_changes)
-        energies, forces, virial = evaluate(self.atoms, self.potential)
-        stress = virial / self.atoms.get_volume()
+        super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
+        structure = cast(Atoms, self.atoms)  # ASE keeps a copy, or the last one given
+        energies, forces, virial = evaluate(structure, self.potential)
+        stress = virial / structure.get_volume()
         self.results = {
             "energy": float(energies.sum()),
             "free_energy": float(energies.sum()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -50,7 +51,7 @@ def _curvatures(
     r = jnp.where(mask, distance, potential.cutoff)
     here, there = jnp.asarray(species)[:, None], jnp.asarray(species)[neighbors.indices]
 
-    def two_slopes(function, x):  # type: ignore[no-untyped-def]
+    def two_slopes(function: Callable[[Array], Array], x: Array) -> tuple[Array, Array]:
         one = jnp.ones_like(x)
         slope = lambda y: jax.jvp(function, (y,), (one,))[1]  # noqa: E731
         return jax.jvp(slope, (x,), (one,))
@@ -112,9 +113,7 @@ def hessian(
     blocks = (radial - tangential)[..., None, None] * outer
     blocks += tangential[..., None, None] * np.eye(3)
     stiffness = _block_matrix(-blocks, neighbors, neighbors.mask)
-    gradient = _block_matrix(
-        (slope[..., None] * units)[:, :, None, :], neighbors, slope != 0.0
-    )
+    gradient = _block_matrix((slope[..., None] * units)[:, :, None, :], neighbors, slope != 0.0)
     coupling = gradient.T @ sparse.diags_array(curvature) @ gradient
     return np.asarray((stiffness + coupling).toarray())
 
@@ -156,7 +155,7 @@ def solve(factor: Factor, forces: Float[np.ndarray, "n 3"]) -> Float[np.ndarray,
     root = np.sqrt(factor.masses)[:, None]
     weighted = (forces / root).ravel()
     step = linalg.cho_solve((factor.lower, True), weighted, check_finite=False).reshape(-1, 3)
-    step = step / root
+    step = np.asarray(step / root)
     return step - np.average(step, axis=0, weights=factor.masses)
 
 

@@ -8,14 +8,12 @@ call of `physml.atoms.relax` (a Newton step) brings a structure back to rest bef
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from physml.errors import DataError
-
 
 SCALE = 1e-5  # Å, unit of the stored offsets
 MAX_BYTES = 2 << 30
@@ -45,7 +43,9 @@ class Minimum(NamedTuple):
 
 def sites_of(cells: int, a0: float) -> Float[np.ndarray, "sites 3"]:
     """Positions of the 2 cells^3 bcc lattice sites, Å, in the order of `physml.atoms.bcc`."""
-    corner = np.stack(np.meshgrid(*[np.arange(cells)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3)
+    corner = np.stack(np.meshgrid(*[np.arange(cells)] * 3, indexing="ij"), axis=-1).reshape(
+        -1, 1, 3
+    )
     return np.asarray(a0 * (corner + np.array([0.0, 0.5])[:, None]).reshape(-1, 3))
 
 

@@ -12,7 +12,7 @@ penalty on the weights as they are. Weights always refer to the columns as given
 
 from physml.linear.elastic_net import ElasticNetPath, elastic_net_path
 from physml.linear.evidence import Evidence, evidence, predictive_std
-from physml.linear.ridge import RidgePath, predict, ridge_path
+from physml.linear.ridge import RidgePath, predict, ridge_path, weighted_ridge
 from physml.linear.validation import (
     LearningCurve,
     OutOfFold,
@@ -35,4 +35,5 @@ __all__ = [
     "predict",
     "predictive_std",
     "ridge_path",
+    "weighted_ridge",
 ]

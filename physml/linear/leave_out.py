@@ -126,8 +126,8 @@ def _solve_positive(
     return np.where(pivots.min(axis=1)[:, None] > floor, solution, np.inf)
 
 
-def group_labels(groups: ArrayLike, n: int) -> Int[np.ndarray, " n"]:
-    """Number the groups 0, 1, ...; refuse a wrong length or a single group."""
+def group_labels(groups: ArrayLike, n: int, at_least: int = 2) -> Int[np.ndarray, " n"]:
+    """Number the groups 0, 1, ...; refuse a wrong length or too few groups."""
     array = np.asarray(groups)
     if array.shape != (n,):
         raise DataError("groups", f"have shape {array.shape}, not ({n},)", "give one per row")
@@ -137,6 +137,6 @@ def group_labels(groups: ArrayLike, n: int) -> Int[np.ndarray, " n"]:
         names, labels = np.unique(array, return_inverse=True)
     except TypeError as error:
         raise DataError("groups", f"cannot be sorted ({error})", "give one type") from error
-    if len(names) < 2:
+    if len(names) < at_least:
         raise DataError("groups", "hold one group only", "give at least two groups")
     return labels.reshape(n)

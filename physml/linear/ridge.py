@@ -17,6 +17,7 @@ from physml.linear.decomposition import (
     features,
     penalties,
     prepare,
+    rows_and_targets,
 )
 from physml.linear.leave_out import group_labels, left_out_groups, left_out_rows
 
@@ -143,6 +144,46 @@ def ridge_path(
         rank=spectrum.rank,
         method=spectrum.method,
         criterion=f"smallest {kind} RMSE",
+    )
+
+
+def weighted_ridge(
+    X: ArrayLike,
+    y: ArrayLike,
+    alphas: ArrayLike,
+    noise: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    scale: bool = False,
+) -> RidgePath:
+    """Ridge path without intercept for rows of unequal noise (feasible weighted least squares).
+
+    A first path estimates the noise of each label as the root mean square of its left-out
+    residuals; in the second, rows are divided by it. Weights and left-out residuals of the result
+    refer to X and y as given; `loo_rmse` is that of the weighted rows, relative to equal noise.
+
+    Args:
+        noise: (n,) labels; rows of one label are taken to be equally noisy.
+        X, y, alphas, groups, scale: as in `ridge_path`.
+
+    Raises:
+        DataError, ConfigError: as `ridge_path`; labels that do not match the rows.
+    """
+    x, target = rows_and_targets(X, y)
+    labels = group_labels(noise, len(x), at_least=1)
+    first = ridge_path(x, target, alphas, groups, scale=scale)
+    square = first.loo_residuals[first.best] ** 2
+    sigma = np.sqrt(np.bincount(labels, square) / np.bincount(labels))
+    overall = np.sqrt(square.mean())
+    if overall == 0:
+        return first  # an exact fit has no noise to weigh
+    weight = overall / np.maximum(sigma, 1e-3 * overall)[labels]
+    path = ridge_path(x * weight[:, None], target * weight, alphas, groups, scale=scale)
+    residuals = path.loo_residuals / weight
+    return path._replace(
+        loo_residuals=residuals,
+        loo_mae=np.abs(residuals).mean(axis=1),
+        criterion=f"{path.criterion}, rows weighted by the inverse noise of their label",
     )
 
 

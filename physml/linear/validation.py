@@ -14,7 +14,7 @@ from physml.linear.decomposition import (
     rows_and_targets,
 )
 from physml.linear.leave_out import group_labels
-from physml.linear.ridge import predict, ridge_path
+from physml.linear.ridge import RidgePath, predict, ridge_path, weighted_ridge
 
 Fold = tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]
 
@@ -67,7 +67,7 @@ def cross_predict(
     folds: Sequence[Fold],
     groups: ArrayLike | None = None,
     *,
-    fit_intercept: bool = False,
+    noise: ArrayLike | None = None,
     scale: bool = False,
 ) -> OutOfFold:
     """Predict every row from the other folds, alpha chosen inside them by leave-one-out.
@@ -75,7 +75,8 @@ def cross_predict(
     Args:
         folds: from `grouped_folds`; each row tested exactly once.
         groups: (n,) labels; given, alpha is chosen by leaving out whole groups.
-        X, y, alphas, fit_intercept, scale: as in `ridge_path`.
+        noise: (n,) labels of equal noise; given, the fits are those of `weighted_ridge`.
+        X, y, alphas, scale: as in `ridge_path`.
 
     Raises:
         DataError, ConfigError: as `ridge_path`; folds that do not test every row once, or that
@@ -86,13 +87,26 @@ def cross_predict(
     _check_folds(folds, len(x))
     predictions, chosen = np.empty(len(x)), np.empty(len(folds))
     for k, (train, test) in enumerate(folds):
-        inner = None if labels is None else labels[train]
-        path = ridge_path(
-            x[train], target[train], alphas, inner, fit_intercept=fit_intercept, scale=scale
-        )
+        path = _fit(x, target, alphas, train, labels, noise, scale)
         predictions[test] = predict(path, x[test])
         chosen[k] = path.alphas[path.best]
     return OutOfFold(predictions, chosen)
+
+
+def _fit(
+    x: np.ndarray,
+    y: np.ndarray,
+    alphas: ArrayLike,
+    rows: np.ndarray,
+    groups: np.ndarray | None,
+    noise: ArrayLike | None,
+    scale: bool,
+) -> RidgePath:
+    """Fit some rows, weighted when noise labels are given."""
+    inner = None if groups is None else groups[rows]
+    if noise is None:
+        return ridge_path(x[rows], y[rows], alphas, inner, scale=scale)
+    return weighted_ridge(x[rows], y[rows], alphas, np.asarray(noise)[rows], inner, scale=scale)
 
 
 def _check_folds(folds: Sequence[Fold], n: int) -> None:
@@ -122,8 +136,8 @@ def learning_curve(
     fractions: Sequence[float],
     groups: ArrayLike | None = None,
     *,
+    noise: ArrayLike | None = None,
     seed: int = 0,
-    fit_intercept: bool = False,
     scale: bool = False,
 ) -> LearningCurve:
     """Test error of ridge fits on growing parts of each training fold, alpha chosen inside.
@@ -133,7 +147,7 @@ def learning_curve(
             least that many rows.
         groups: (n,) labels; without them every row is its own group.
         seed: of the order in which groups join.
-        X, y, alphas, folds, fit_intercept, scale: as in `cross_predict`.
+        X, y, alphas, folds, noise, scale: as in `cross_predict`.
 
     Raises:
         DataError, ConfigError: as `cross_predict`, and fractions outside (0, 1].
@@ -148,10 +162,7 @@ def learning_curve(
         own = np.arange(len(train)) if labels is None else labels[train]
         for s, rows in enumerate(_nested(own, fractions, seed + k)):
             part = train[rows]
-            inner = None if labels is None else labels[part]
-            path = ridge_path(
-                x[part], target[part], alphas, inner, fit_intercept=fit_intercept, scale=scale
-            )
+            path = _fit(x, target, alphas, part, labels, noise, scale)
             error = predict(path, x[test]) - target[test]
             errors[:, s, k] = len(part), np.abs(error).mean(), np.sqrt(np.mean(error**2))
     return LearningCurve(errors[0].astype(np.int64), errors[1], errors[2])

@@ -1,0 +1,1 @@
+"""Vibrational entropy of point defects in bcc iron."""

@@ -1,0 +1,135 @@
+"""Dicts of arrays in HDF5: compressed, checksummed, and refused when a bit is wrong.
+
+Plain HDF5 returns flipped bits without a word. Files written here carry a Fletcher-32 sum for each
+chunk and one sha256 over names, types, shapes and values, which `read` verifies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from physml.errors import DataError, PhysmlError
+from physml.io.manifest import atomic_path
+
+MAX_BYTES = 2 << 30  # 2 GiB of declared values, unless the caller says otherwise
+MAX_DEPTH = 16  # groups within groups
+DIGEST = "sha256_of_arrays"
+REMEDY = "restore the file, or make it again"
+
+
+def write(
+    path: str | Path, arrays: Mapping[str, Any], attributes: Mapping[str, Any] | None = None
+) -> None:
+    """Write arrays (gzip, shuffle, Fletcher-32) atomically; equal input gives equal bytes.
+
+    Args:
+        path: file to write or replace; its folder is made when needed.
+        arrays: name -> numbers, booleans or byte strings of any shape; "a/b" makes a group.
+        attributes: text and numbers about the file: units, seeds, source.
+
+    Raises:
+        DataError: an array is of another kind, such as Python objects or str.
+    """
+    plain = {name: _storable(name, values) for name, values in arrays.items()}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
+        for name in sorted(plain):
+            values = plain[name]
+            packed = values.ndim > 0 and values.size > 0  # HDF5 has no chunks of anything else
+            filters = (
+                {"compression": "gzip", "compression_opts": 9, "shuffle": True, "fletcher32": True}
+                if packed
+                else {}
+            )
+            file.create_dataset(name, data=values, **filters)
+        for name, value in sorted((attributes or {}).items()):
+            file.attrs[name] = value
+        file.attrs[DIGEST] = _digest(plain)
+
+
+def read(path: str | Path, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
+    """All arrays of a file, by name ("a/b" inside a group).
+
+    Raises:
+        DataError: missing, not HDF5, truncated, damaged; values beyond `max_bytes` declared
+            (found before any memory is taken); links, external or virtual storage, objects.
+    """
+    return _guarded(path, lambda file: _read_all(file, path, max_bytes))
+
+
+def read_attributes(path: str | Path) -> dict[str, Any]:
+    """Attributes of a file, without the digest.
+
+    Raises:
+        DataError: missing, not HDF5, or damaged.
+    """
+    return _guarded(path, lambda file: {k: v for k, v in file.attrs.items() if k != DIGEST})
+
+
+def _guarded(path: str | Path, action: Any) -> Any:
+    if not Path(path).is_file():
+        raise DataError(path, "is not a readable file", "check the path")
+    try:
+        with h5py.File(path, "r") as file:
+            return action(file)
+    except PhysmlError:
+        raise
+    except Exception as error:  # damage surfaces as OSError, ValueError, KeyError, RuntimeError...
+        reason = str(error).partition("(")[2].rstrip(")'\"") or str(error)
+        raise DataError(path, f"cannot be read as HDF5 ({reason})", REMEDY) from error
+
+
+def _read_all(file: h5py.File, path: str | Path, max_bytes: int) -> dict[str, np.ndarray]:
+    datasets = dict(_datasets(file, path, "", 0))
+    declared = sum(item.size * item.dtype.itemsize for item in datasets.values())
+    if declared > max_bytes:
+        what = f"declares {declared / 1e9:.1f} GB, over the limit of {max_bytes / 1e9:.1f} GB"
+        raise DataError(path, what, "read it in parts, or raise max_bytes")
+    arrays = {name: np.asarray(item[()]) for name, item in datasets.items()}
+    if DIGEST in file.attrs and file.attrs[DIGEST] != _digest(arrays):
+        raise DataError(path, "is damaged (sha256 of its arrays differs)", REMEDY)
+    return arrays
+
+
+def _datasets(
+    group: h5py.Group, path: str | Path, prefix: str, depth: int
+) -> Iterator[tuple[str, h5py.Dataset]]:
+    """All datasets below a group; nothing that leads out of the file or round in a circle."""
+    if depth > MAX_DEPTH:
+        raise DataError(path, f"nests groups deeper than {MAX_DEPTH}", REMEDY)
+    for key in group:
+        name = f"{prefix}{key}"
+        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            raise DataError(path, f"{name!r} is a link", "copy its data into the file")
+        item = group[key]
+        if isinstance(item, h5py.Group):
+            yield from _datasets(item, path, f"{name}/", depth + 1)
+        elif isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise DataError(path, f"{name!r} lies in other files", "copy it into this one")
+            if item.dtype.hasobject or item.shape is None:
+                raise DataError(path, f"{name!r} holds no plain array", "store numbers or bytes")
+            yield name, item
+
+
+def _storable(name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufcS":
+        what = f"{array.dtype} cannot be stored"
+        raise DataError(name, what, "give numbers, booleans or byte strings")
+    return array
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()

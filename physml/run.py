@@ -1,0 +1,409 @@
+"""What an experiment is, and the commands that are the same for every experiment.
+
+`python -m experiments.NAME {reproduce,train,evaluate,figures} [PRESET] [--options]` calls
+`main("experiments.NAME")`. The package holds `config.py` (a frozen dataclass `Config` and its
+`PRESETS`; imports nothing heavy, so that `--help` is quick) and `experiment.py` (`EXPERIMENT`).
+
+Exit codes: 0 done; 1 a claim fell outside its interval; 2 bad input, one line says which;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypedDict
+
+from physml.errors import ConfigError, DataError, PhysmlError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from physml.train import Objective, Splits, TrainState
+
+COMMANDS = {
+    "reproduce": "train, evaluate, draw, and compare every claim with its interval",
+    "train": "fit only; a finished fit in the same folder is kept",
+    "evaluate": "measure a finished fit, draw, and compare the claims",
+    "figures": "draw again from the results in the folder; never trains",
+}
+
+
+class Results(TypedDict):
+    """What an evaluation found: finite numbers by name, and arrays for the figures."""
+
+    numbers: Mapping[str, float]
+    arrays: Mapping[str, np.ndarray]
+
+
+class Claim(NamedTuple):
+    """A number that an experiment promises for a preset.
+
+    | field      | meaning                                                       |
+    |------------|---------------------------------------------------------------|
+    | `number`   | its name in the results                                       |
+    | `unit`     |                                                               |
+    | `low`      | smallest and ...                                              |
+    | `high`     | ... largest value that keeps the promise                      |
+    | `paper`    | the published value, if there is one                          |
+    | `source`   | where that is published                                       |
+    | `baseline` | name of the number of a trivial predictor, if there is one    |
+    """
+
+    number: str
+    unit: str
+    low: float
+    high: float
+    paper: float | None = None
+    source: str = ""
+    baseline: str | None = None
+
+
+class Experiment(NamedTuple):
+    """One experiment: pure functions of its config, and what it promises per preset."""
+
+    name: str
+    presets: Mapping[str, Any]
+    load: Callable[[Any], Splits]
+    objective: Callable[[Any], Objective]
+    evaluate: Callable[[Any, TrainState, Splits], Results]
+    figures: Callable[[Results], Mapping[str, Figure]]
+    claims: Mapping[str, tuple[Claim, ...]]
+
+
+class Request(NamedTuple):
+    """A parsed command line."""
+
+    package: str
+    command: str
+    preset: str
+    config: Any
+    run_dir: Path
+
+
+def main(package: str, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command of the experiment in `package`, and exit with its code."""
+    try:
+        request = parse(package, sys.argv[1:] if arguments is None else list(arguments))
+        sys.exit(execute(request))
+    except (PhysmlError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last finished stage", file=sys.stderr)
+        sys.exit(130)
+
+
+def parse(package: str, arguments: list[str]) -> Request:
+    """Command, preset and options.
+
+    Raises:
+        ConfigError: an unknown command, preset or option, or a value of the wrong type.
+        SystemExit: after `--help`.
+    """
+    module = importlib.import_module(f"{package}.config")
+    presets: Mapping[str, Any] = module.PRESETS
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage(package, module.__doc__ or "", presets))
+        sys.exit(0)
+    command, *rest = arguments
+    if command not in COMMANDS:
+        raise ConfigError(command, "is no command", f"use one of {', '.join(COMMANDS)}")
+    preset = rest.pop(0) if rest and not rest[0].startswith("-") else "default"
+    if preset not in presets:
+        raise ConfigError(preset, "is no preset", f"use one of {', '.join(presets)}")
+    run_dir, rest = _take_run_dir(rest)
+    config = _options(f"python -m {package} {command} {preset}", presets[preset], rest)
+    name = package.rpartition(".")[2]
+    default = Path("runs") / name / f"{preset}-{_digest(config)}"
+    return Request(package, command, preset, config, run_dir or default)
+
+
+def _usage(package: str, about: str, presets: Mapping[str, Any]) -> str:
+    lines = [about.strip(), "", f"usage: python -m {package} COMMAND [PRESET] [--options]", ""]
+    lines += [f"  {name:10s} {text}" for name, text in COMMANDS.items()]
+    lines += ["", f"presets: {', '.join(presets)} (default: default)"]
+    lines += ["", "--run-dir DIR names the folder of results; the same folder again resumes."]
+    lines += [f"Options with their meaning: python -m {package} COMMAND PRESET --help"]
+    return "\n".join(lines)
+
+
+def _take_run_dir(arguments: list[str]) -> tuple[Path | None, list[str]]:
+    for place, word in enumerate(arguments):
+        if word.startswith("--run-dir="):
+            return Path(word.partition("=")[2]), arguments[:place] + arguments[place + 1 :]
+        if word == "--run-dir":
+            if place + 1 == len(arguments):
+                raise ConfigError("--run-dir", "names no folder", "give one after it")
+            return Path(arguments[place + 1]), arguments[:place] + arguments[place + 2 :]
+    return None, arguments
+
+
+def _options(prog: str, default: Any, arguments: list[str]) -> Any:
+    """Parse the options of a config with tyro; its boxed messages become one line."""
+    import tyro
+
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(type(default), default=default, args=arguments, prog=prog)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+    lines = [line.strip(" │|") for line in complaint.getvalue().splitlines()]
+    said = next((x for x in lines[1:] if x and x.strip("-─╭╮╰╯ ")), "the options are wrong")
+    near = [line.split()[0] for line in lines if line.startswith("--") and line.strip("-─")]
+    remedy = f"perhaps you meant {near[0]}" if near else f"see {prog} --help"
+    raise ConfigError("options", said.rstrip("."), remedy)
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """The config as strict JSON values."""
+    from physml.io.manifest import dumps
+
+    import json
+
+    plain: dict[str, Any] = json.loads(dumps(dataclasses.asdict(config)))
+    return plain
+
+
+def _digest(config: Any) -> str:
+    return hashlib.sha256(repr(config).encode()).hexdigest()[:8]
+
+
+def execute(request: Request) -> int:
+    """Do what a request asks for and return the exit code.
+
+    Raises:
+        PhysmlError: bad input; then nothing was written.
+    """
+    experiment: Experiment = importlib.import_module(f"{request.package}.experiment").EXPERIMENT
+    if request.command == "figures":
+        _refuse_foreign(request)
+        _draw(request, experiment, read_results(request.run_dir))
+        return 0
+    from physml import backend
+
+    checkpoint = request.run_dir / "checkpoints" / "final"
+    if request.command == "evaluate" and not checkpoint.exists():
+        raise DataError(request.run_dir, "holds no finished fit", "run train with this folder first")
+    _refuse_foreign(request)
+    backend.check()
+    splits = experiment.load(request.config)
+    with _locked(request):
+        state = _fitted(request, experiment, splits, checkpoint)
+        if request.command == "train":
+            return 0
+        results = experiment.evaluate(request.config, state, splits)
+        rows = check_claims(claimed(request, experiment), results["numbers"])
+        write_results(request.run_dir, results, rows)
+        _draw(request, experiment, results)
+    return report(request, rows)
+
+
+def _refuse_foreign(request: Request) -> None:
+    from physml.io.manifest import read_json
+
+    noted = request.run_dir / "config.json"
+    if noted.exists() and read_json(noted) != _plain(request.config):
+        raise ConfigError(
+            request.run_dir, "belongs to a run with other options", "name another --run-dir"
+        )
+    if request.command == "figures" and not noted.exists():
+        raise DataError(request.run_dir, "holds no run", "run reproduce with this folder first")
+
+
+@contextlib.contextmanager
+def _locked(request: Request) -> Iterator[None]:
+    """Make the run folder and hold it: a second run on the same folder is refused."""
+    import fcntl
+
+    from physml.io.manifest import write_json
+
+    request.run_dir.mkdir(parents=True, exist_ok=True)
+    with (request.run_dir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            what = "is in use by another run"
+            raise ConfigError(request.run_dir, what, "wait, or name another --run-dir") from None
+        write_json(request.run_dir / "config.json", _plain(request.config))
+        write_json(request.run_dir / "environment.json", environment(request.config))
+        yield
+
+
+def environment(config: Any) -> dict[str, Any]:
+    """What a number depends on beside the config: versions, device, threads, git, data."""
+    import os
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import jax
+
+    from physml.io.manifest import sha256
+
+    packages = ("physml", "jax", "jaxlib", "numpy", "scipy", "ase", "vesin", "flax", "optax")
+    versions = {"python": platform.python_version()}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    paths = [v for v in dataclasses.asdict(config).values() if isinstance(v, Path)]
+    files = [f for p in paths for f in (sorted(p.iterdir()) if p.is_dir() else [p]) if f.is_file()]
+    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS", "JAX_PLATFORMS")
+    return {
+        "versions": versions,
+        "device": str(jax.devices()[0]),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "variables": {name: os.environ[name] for name in variables if name in os.environ},
+        "git": _git(),
+        "data_sha256": {file.name: sha256(file) for file in files},
+    }
+
+
+def _git() -> dict[str, Any] | None:
+    """Commit and whether files differ from it; None outside a checkout."""
+    import subprocess
+
+    def ask(*words: str) -> str:
+        root = Path(__file__).parent
+        return subprocess.run(
+            ["git", *words], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _fitted(
+    request: Request, experiment: Experiment, splits: Splits, checkpoint: Path
+) -> TrainState:
+    import json
+
+    from physml import checkpoint as store
+    from physml.train import TrainState, fit
+
+    if checkpoint.exists():
+        print(f"the fit in {checkpoint} is finished and kept", file=sys.stderr)
+        return TrainState(**store.restore(checkpoint).tree)
+    seed = int(getattr(request.config, "seed", 0))
+    with (request.run_dir / "metrics.jsonl").open("w") as log:
+        record: Callable[[Mapping[str, Any]], Any] = lambda r: log.write(  # noqa: E731
+            json.dumps(dict(r), allow_nan=False) + "\n"
+        )
+        state = fit(experiment.objective(request.config), splits, seed, record)
+    store.save(checkpoint, state, {"package": request.package, "preset": request.preset})
+    return state
+
+
+def claimed(request: Request, experiment: Experiment) -> tuple[Claim, ...]:
+    """Claims of the preset; none once an option differs from it."""
+    if request.config != experiment.presets[request.preset]:
+        return ()
+    return experiment.claims.get(request.preset, ())
+
+
+def check_claims(claims: Sequence[Claim], numbers: Mapping[str, float]) -> list[dict[str, Any]]:
+    """One row per claim: what was promised, what was measured, and whether it holds.
+
+    Raises:
+        ConfigError: a claim names a number that was not measured.
+    """
+    rows = []
+    for claim in claims:
+        for name in filter(None, (claim.number, claim.baseline)):
+            if name not in numbers:
+                raise ConfigError(name, "is claimed but not measured", "name a number of evaluate")
+        value = float(numbers[claim.number])
+        rows.append(
+            {
+                **claim._asdict(),
+                "measured": value,
+                "baseline_value": float(numbers[claim.baseline]) if claim.baseline else None,
+                "holds": bool(claim.low <= value <= claim.high),
+            }
+        )
+    return rows
+
+
+def write_results(
+    folder: Path, results: Results, claims: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write results.npz (arrays), then results.json (numbers, claims), each in one move.
+
+    Raises:
+        DataError: a number is not finite.
+    """
+    import numpy as np
+
+    from physml.io.manifest import write_bytes, write_json
+
+    numbers = {name: float(value) for name, value in results["numbers"].items()}
+    bad = [name for name, value in numbers.items() if not np.isfinite(value)]
+    if bad:
+        raise DataError("results", f"{', '.join(bad)} not finite", "check the data")
+    content = io.BytesIO()
+    np.savez_compressed(content, **results["arrays"])  # type: ignore[arg-type]
+    write_bytes(folder / "results.npz", content.getvalue())
+    write_json(folder / "results.json", {"numbers": numbers, "claims": list(claims)})
+
+
+def read_results(folder: Path) -> Results:
+    """Results of a finished run.
+
+    Raises:
+        DataError: the run is not finished, or a file is damaged.
+    """
+    import zipfile
+
+    import numpy as np
+
+    from physml.io.manifest import read_json
+
+    remedy = "run evaluate with this folder again"
+    numbers = read_json(folder / "results.json")["numbers"]
+    try:
+        with np.load(folder / "results.npz") as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(folder / "results.npz", f"is damaged ({error})", remedy) from None
+    return {"numbers": numbers, "arrays": arrays}
+
+
+def _draw(request: Request, experiment: Experiment, results: Results) -> None:
+    from physml import plots
+
+    folder = request.run_dir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in experiment.figures(results).items():
+        plots.save(figure, folder / f"{name}.png")
+    print(f"figures in {folder}", file=sys.stderr)
+
+
+def report(request: Request, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Print the table of claims; 1 when one of them does not hold, else 0."""
+    print(f"results in {request.run_dir / 'results.json'}")
+    if not rows:
+        print(f"no claims: the options differ from the preset {request.preset}")
+        return 0
+    print(f"{'number':44s} {'measured':>10s} {'claimed':>21s} {'baseline':>9s} {'paper':>9s}")
+    for row in rows:
+        interval = f"[{row['low']:.5g}, {row['high']:.5g}]"
+        number = lambda x: "-" if x is None else f"{x:.5g}"  # noqa: E731
+        verdict = "" if row["holds"] else "  OUTSIDE"
+        print(
+            f"{row['number'] + ', ' + row['unit']:44s} {row['measured']:10.5g} {interval:>21s}"
+            f" {number(row['baseline_value']):>9s} {number(row['paper']):>9s}{verdict}"
+        )
+    for source in dict.fromkeys(row["source"] for row in rows if row["source"]):
+        print(f"paper: {source}")
+    return 0 if all(row["holds"] for row in rows) else 1
