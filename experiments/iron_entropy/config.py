@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from physml.errors import ConfigError
+
 DATA = Path(__file__).parent / "data"
 
 
@@ -35,6 +37,37 @@ class Config:
     random_scale: float = 0.1  # standard deviation of their frequencies
     folds: int = 5  # of the cross-validation
     pool: float = 0.05  # share of the minima that fixes the whitening, never tested on
+
+
+def check(config: Config) -> None:
+    """Refuse options out of range before any work.
+
+    Raises:
+        ConfigError: names the option and the range.
+    """
+    ranges = {
+        "seed": (0, 2**32 - 1),
+        "temperature": (1e-3, 1e5),
+        "minima": (1, 10**9),
+        "named": (0, 12),
+        "cutoff": (1.0, 50.0),
+        "n_max": (1, 20),
+        "l_max": (0, 30),
+        "products": (1, 10**4),
+        "random_features": (1, 10**6),
+        "random_components": (1, 10**4),
+        "random_scale": (1e-6, 1e3),
+        "folds": (2, 100),
+        "pool": (1e-3, 0.5),
+    }
+    for name, (low, high) in ranges.items():
+        value = getattr(config, name)
+        if value is not None and not low <= value <= high:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(option, f"is {value}", f"give {low:g} to {high:g}")
+    if config.structures is None and (config.potential is not None or config.bulk is not None):
+        what = "changes nothing without --structures"
+        raise ConfigError("--potential/--bulk", what, "give --structures too")
 
 
 PRESETS: Mapping[str, Config] = {

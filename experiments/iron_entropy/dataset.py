@@ -18,7 +18,7 @@ from physml.atoms.potentials import (
     read_eam,
     species_indices,
 )
-from physml.errors import ConfigError, DataError
+from physml.errors import DataError
 from physml.io import hdf5, minima, structures
 from physml.io.manifest import read_manifest
 from physml.progress import progress
@@ -53,15 +53,8 @@ def read(config: Config) -> Minima:
 
     Raises:
         DataError: a file is missing, damaged or unphysical; a structure is not a minimum.
-        ConfigError: options contradict each other.
     """
-    if config.structures is None:
-        if config.potential is not None or config.bulk is not None:
-            what = "changes nothing without --structures"
-            raise ConfigError("--potential/--bulk", what, "give --structures too")
-        found = shipped(config)
-    else:
-        found = own(config)
+    found = shipped(config) if config.structures is None else own(config)
     keep = slice(config.minima)
     return Minima(found.crystal, found.atoms[keep], *(a[keep] for a in found[2:]))
 

@@ -13,13 +13,13 @@ from physml.atoms import afs, extensive, formation_entropy, relax
 from physml.atoms.defects import NAMED, bcc
 from physml.atoms.potentials import ackland_mendelev_2004
 from physml.atoms.potentials import evaluate as evaluate_energies
-from physml.errors import ConfigError, DataError
+from physml.errors import DataError
 from physml.progress import progress
 from physml.run import Claim, Experiment, Results
 from physml.train import Objective, Splits, TrainState
 
 from . import dataset
-from .config import PRESETS, Config
+from .config import PRESETS, Config, check
 from .figures import figures
 
 ALPHAS = 10.0 ** np.arange(-10.0, 4.5, 0.5)  # penalties, per row of the fit
@@ -37,6 +37,7 @@ def load(config: Config) -> Splits:
     Raises:
         DataError, ConfigError: see `dataset.read`; too few distinct minima for the folds.
     """
+    check(config)
     found = dataset.read(config)
     groups = dataset.groups(found)
     if len(np.unique(groups)) < 4 * config.folds:
@@ -101,8 +102,6 @@ def _minus_bulk(
 
 def _pool(groups: np.ndarray, config: Config) -> np.ndarray:
     """Rows of whole groups, drawn at random until they hold the share `pool` of all minima."""
-    if not 0 < config.pool < 0.5:
-        raise ConfigError("--pool", f"is {config.pool}", "give a share between 0 and 0.5")
     rank = np.random.default_rng(config.seed).permutation(groups.max() + 1)[groups]
     filled = np.cumsum(np.bincount(rank))
     return rank <= np.searchsorted(filled, config.pool * len(groups))

@@ -1,15 +1,16 @@
 """Dicts of arrays in HDF5: compressed, checksummed, and refused when a bit is wrong.
 
-Plain HDF5 returns flipped bits without a word. Files written here carry a Fletcher-32 sum for each
-chunk and one sha256 over names, types, shapes and values, which `read` verifies.
+Plain HDF5 returns flipped bits without a word, and one flipped bit in its tables can send the
+library round in circles. So files written here begin with a user block (512 bytes that HDF5 skips)
+that holds the sha256 of the rest, and `read` verifies it before HDF5 sees the file.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import h5py
 import numpy as np
@@ -17,9 +18,12 @@ import numpy as np
 from physml.errors import DataError, PhysmlError
 from physml.io.manifest import atomic_path
 
+T = TypeVar("T")
+
 MAX_BYTES = 2 << 30  # 2 GiB of declared values, unless the caller says otherwise
 MAX_DEPTH = 16  # groups within groups
-DIGEST = "sha256_of_arrays"
+USER_BLOCK = 512  # bytes, the smallest that HDF5 allows
+MAGIC = b"physml sha256 "
 REMEDY = "restore the file, or make it again"
 
 
@@ -38,19 +42,16 @@ def write(
     """
     plain = {name: _storable(name, values) for name, values in arrays.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver="v110") as file:
-        for name in sorted(plain):
-            values = plain[name]
-            packed = values.ndim > 0 and values.size > 0  # HDF5 has no chunks of anything else
-            filters = (
-                {"compression": "gzip", "compression_opts": 9, "shuffle": True, "fletcher32": True}
-                if packed
-                else {}
-            )
-            file.create_dataset(name, data=values, **filters)
-        for name, value in sorted((attributes or {}).items()):
-            file.attrs[name] = value
-        file.attrs[DIGEST] = _digest(plain)
+    with atomic_path(path) as temporary:
+        with h5py.File(temporary, "w", libver="v110", userblock_size=USER_BLOCK) as file:
+            for name in sorted(plain):
+                file.create_dataset(name, data=plain[name], **_filters(plain[name]))
+            for name, value in sorted((attributes or {}).items()):
+                file.attrs[name] = value
+        with temporary.open("r+b") as raw:
+            digest = _digest(raw)
+            raw.seek(0)
+            raw.write(MAGIC + digest.encode() + b"\n")
 
 
 def read(path: str | Path, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
@@ -64,18 +65,23 @@ def read(path: str | Path, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
 
 
 def read_attributes(path: str | Path) -> dict[str, Any]:
-    """Attributes of a file, without the digest.
+    """Attributes of a file.
 
     Raises:
         DataError: missing, not HDF5, or damaged.
     """
-    return _guarded(path, lambda file: {k: v for k, v in file.attrs.items() if k != DIGEST})
+    return _guarded(path, lambda file: dict(file.attrs))
 
 
-def _guarded(path: str | Path, action: Any) -> Any:
+def _guarded(path: str | Path, action: Callable[[h5py.File], T]) -> T:
     if not Path(path).is_file():
         raise DataError(path, "is not a readable file", "check the path")
     try:
+        with open(path, "rb") as raw:
+            head = raw.read(USER_BLOCK)
+            found = head.removeprefix(MAGIC)[:64]
+            if head.startswith(MAGIC) and found != _digest(raw).encode():
+                raise DataError(path, "is damaged (its sha256 differs)", REMEDY)
         with h5py.File(path, "r") as file:
             return action(file)
     except PhysmlError:
@@ -91,10 +97,7 @@ def _read_all(file: h5py.File, path: str | Path, max_bytes: int) -> dict[str, np
     if declared > max_bytes:
         what = f"declares {declared / 1e9:.1f} GB, over the limit of {max_bytes / 1e9:.1f} GB"
         raise DataError(path, what, "read it in parts, or raise max_bytes")
-    arrays = {name: np.asarray(item[()]) for name, item in datasets.items()}
-    if DIGEST in file.attrs and file.attrs[DIGEST] != _digest(arrays):
-        raise DataError(path, "is damaged (sha256 of its arrays differs)", REMEDY)
-    return arrays
+    return {name: np.asarray(item[()]) for name, item in datasets.items()}
 
 
 def _datasets(
@@ -126,10 +129,17 @@ def _storable(name: str, values: Any) -> np.ndarray:
     return array
 
 
-def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+def _filters(array: np.ndarray) -> dict[str, Any]:
+    """Compression and a sum per chunk; HDF5 has no chunks of scalars and of nothing."""
+    if array.ndim == 0 or array.size == 0:
+        return {}
+    return {"compression": "gzip", "compression_opts": 9, "shuffle": True, "fletcher32": True}
+
+
+def _digest(raw: BinaryIO) -> str:
+    """Hex sha256 of everything behind the user block."""
     total = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        total.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        total.update(np.ascontiguousarray(array).tobytes())
+    raw.seek(USER_BLOCK)
+    while block := raw.read(1 << 20):
+        total.update(block)
     return total.hexdigest()
