@@ -6,6 +6,8 @@ RUN = $(VENV)/bin/python
 STAMP = $(VENV)/.physml-installed
 WORKERS ?= 4
 
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce test lint types bench lock
 

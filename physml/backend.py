@@ -27,16 +27,18 @@ class Kernel(NamedTuple):
     compiled: Callable[..., Any]
     reference: Callable[..., Any]
     arguments: tuple[np.ndarray, ...]  # float64 and int32; floats are cast to the type under test
+    dtypes: tuple[Any, ...] = (np.float32, np.float64)  # types it is used in
 
 
 def check(extra: tuple[Kernel, ...] = ()) -> None:
-    """Compare the built-in kernels, and `extra` ones of a domain, in float32 and float64.
+    """Compare the built-in kernels, and `extra` ones of a domain, in the types they use.
 
     Raises:
         TrainingError: one differs from NumPy; names kernel, type, jax version and device.
     """
     for kernel in (*kernels(), *extra):
-        for dtype, tolerance in ((np.float32, 1e-4), (np.float64, 1e-11)):
+        for dtype in kernel.dtypes:
+            tolerance = 1e-4 if dtype == np.float32 else 1e-11
             error = relative_error(kernel, dtype)
             if not error < tolerance:  # a NaN is an error too
                 raise TrainingError(

@@ -1,8 +1,9 @@
 """Checkpoints: a tree of arrays with a sha256 for each, written aside and renamed.
 
-Orbax writes the arrays; it does not notice a flipped bit on reading, hence the manifest of our own.
-A checkpoint is a folder: `manifest.json` (format, metadata, sha256, shape and type of each array)
-and `arrays/` (Orbax). Trees are nested dicts, so no class name is stored and none can go missing.
+Orbax writes the arrays; it does not notice every flipped bit on reading, hence the manifest of our
+own, which is checked before Orbax sees a file. A checkpoint is a folder: `manifest.json` (format,
+metadata, sha256 of each file, of each array and of itself) and `arrays/` (Orbax). Trees are nested
+dicts, so no class name is stored and none can go missing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from physml.errors import DataError
-from physml.io.manifest import read_json, write_json
+from physml.io.manifest import dumps, read_json, sha256, write_json
 
 FORMAT = 1
 REMEDY = "delete the folder and train again, or restore it from a copy"
@@ -59,8 +60,9 @@ def save(path: str | Path, tree: Any, metadata: Mapping[str, Any]) -> None:
             "format": FORMAT,
             "metadata": dict(metadata),
             "arrays": {name: _describe(array) for name, array in arrays.items()},
+            "files": _files(aside),
         }
-        write_json(aside / "manifest.json", manifest)
+        write_json(aside / "manifest.json", {**manifest, "sha256": _digest(manifest)})
         os.replace(aside, final)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -79,8 +81,11 @@ def restore(path: str | Path) -> Checkpoint:
     if manifest.get("format") != FORMAT:
         raise DataError(folder, f"format {manifest.get('format')!r} is not {FORMAT}", REMEDY)
     expected = manifest.get("arrays")
-    if not isinstance(expected, dict) or not isinstance(manifest.get("metadata"), dict):
-        raise DataError(folder, "the manifest of the checkpoint is incomplete", REMEDY)
+    if manifest.pop("sha256", None) != _digest(manifest):
+        raise DataError(folder, "the manifest of the checkpoint is damaged", REMEDY)
+    if _files(folder) != manifest["files"]:
+        raise DataError(folder, "files of the checkpoint are damaged (sha256 differs)", REMEDY)
+    expected = manifest["arrays"]
     try:
         with ocp.PyTreeCheckpointer() as reader:
             arrays = reader.restore(folder / "arrays")
@@ -91,13 +96,16 @@ def restore(path: str | Path) -> Checkpoint:
         for name, about in expected.items()
         if 0 in about["shape"]
     }
-    if set(arrays) != set(expected):
-        odd = sorted(set(arrays) ^ set(expected))
-        raise DataError(folder, f"arrays and manifest disagree on {', '.join(odd)}", REMEDY)
-    for name, array in arrays.items():
-        if _describe(array) != expected[name]:
-            raise DataError(folder, f"array {name!r} is damaged (sha256 differs)", REMEDY)
+    damaged = {k for k in {*arrays, *expected} if _describe(arrays.get(k)) != expected.get(k)}
+    if damaged:
+        what = f"arrays differ from their sha256: {', '.join(sorted(damaged))}"
+        raise DataError(folder, what, REMEDY)
     return Checkpoint(_unflatten(arrays), manifest["metadata"])
+
+
+def _files(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted((folder / "arrays").rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
@@ -133,6 +141,12 @@ def _unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return tree
 
 
-def _describe(array: np.ndarray) -> dict[str, Any]:
+def _describe(array: np.ndarray | None) -> dict[str, Any] | None:
+    if array is None:
+        return None
     digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
     return {"sha256": digest, "shape": list(array.shape), "dtype": str(array.dtype)}
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(dumps(manifest).encode()).hexdigest()

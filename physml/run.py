@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import hashlib
 import importlib
 import io
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
+    from physml.backend import Kernel
     from physml.train import Objective, Splits, TrainState
 
 COMMANDS = {
@@ -76,6 +79,7 @@ class Experiment(NamedTuple):
     evaluate: Callable[[Any, TrainState, Splits], Results]
     figures: Callable[[Results], Mapping[str, Figure]]
     claims: Mapping[str, tuple[Claim, ...]]
+    kernels: Callable[[], tuple[Kernel, ...]] = tuple  # hot ones, compared with NumPy at the head
 
 
 class Request(NamedTuple):
@@ -115,15 +119,20 @@ def parse(package: str, arguments: list[str]) -> Request:
         sys.exit(0)
     command, *rest = arguments
     if command not in COMMANDS:
-        raise ConfigError(command, "is no command", f"use one of {', '.join(COMMANDS)}")
+        raise ConfigError(command, "is no command", _suggest(command, COMMANDS))
     preset = rest.pop(0) if rest and not rest[0].startswith("-") else "default"
     if preset not in presets:
-        raise ConfigError(preset, "is no preset", f"use one of {', '.join(presets)}")
+        raise ConfigError(preset, "is no preset", _suggest(preset, presets))
     run_dir, rest = _take_run_dir(rest)
     config = _options(f"python -m {package} {command} {preset}", presets[preset], rest)
     name = package.rpartition(".")[2]
     default = Path("runs") / name / f"{preset}-{_digest(config)}"
     return Request(package, command, preset, config, run_dir or default)
+
+
+def _suggest(word: str, choices: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(word, list(choices), n=1)
+    return f"perhaps you meant {near[0]}" if near else f"use one of {', '.join(choices)}"
 
 
 def _usage(package: str, about: str, presets: Mapping[str, Any]) -> str:
@@ -165,12 +174,23 @@ def _options(prog: str, default: Any, arguments: list[str]) -> Any:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    """The config as strict JSON values."""
+    """The config as strict JSON values.
+
+    Raises:
+        ConfigError: a value is not finite, or the seed is out of range.
+    """
     from physml.io.manifest import dumps
 
-    import json
-
-    plain: dict[str, Any] = json.loads(dumps(dataclasses.asdict(config)))
+    seed = getattr(config, "seed", 0)
+    if not 0 <= seed < 2**32:
+        raise ConfigError("--seed", f"is {seed}", "give an integer from 0 to 2^32 - 1")
+    plain: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(config).items():
+        try:
+            plain[name] = json.loads(dumps(value))
+        except ValueError as error:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(option, f"is {value}", "give a finite number") from error
     return plain
 
 
@@ -184,18 +204,22 @@ def execute(request: Request) -> int:
     Raises:
         PhysmlError: bad input; then nothing was written.
     """
+    from physml import record
+
     experiment: Experiment = importlib.import_module(f"{request.package}.experiment").EXPERIMENT
     if request.command == "figures":
         _refuse_foreign(request)
-        _draw(request, experiment, read_results(request.run_dir))
+        _draw(request, experiment, record.read_results(request.run_dir))
         return 0
-    from physml import backend
-
     checkpoint = request.run_dir / "checkpoints" / "final"
     if request.command == "evaluate" and not checkpoint.exists():
-        raise DataError(request.run_dir, "holds no finished fit", "run train with this folder first")
+        raise DataError(
+            request.run_dir, "holds no finished fit", "run train with this folder first"
+        )
     _refuse_foreign(request)
-    backend.check()
+    from physml import backend
+
+    backend.check(experiment.kernels())
     splits = experiment.load(request.config)
     with _locked(request):
         state = _fitted(request, experiment, splits, checkpoint)
@@ -203,7 +227,7 @@ def execute(request: Request) -> int:
             return 0
         results = experiment.evaluate(request.config, state, splits)
         rows = check_claims(claimed(request, experiment), results["numbers"])
-        write_results(request.run_dir, results, rows)
+        record.write_results(request.run_dir, results, rows)
         _draw(request, experiment, results)
     return report(request, rows)
 
@@ -226,6 +250,7 @@ def _locked(request: Request) -> Iterator[None]:
     import fcntl
 
     from physml.io.manifest import write_json
+    from physml.record import environment
 
     request.run_dir.mkdir(parents=True, exist_ok=True)
     with (request.run_dir / ".lock").open("w") as lock:
@@ -235,73 +260,38 @@ def _locked(request: Request) -> Iterator[None]:
             what = "is in use by another run"
             raise ConfigError(request.run_dir, what, "wait, or name another --run-dir") from None
         write_json(request.run_dir / "config.json", _plain(request.config))
-        write_json(request.run_dir / "environment.json", environment(request.config))
+        write_json(
+            request.run_dir / "environment.json", environment(request.package, request.config)
+        )
         yield
-
-
-def environment(config: Any) -> dict[str, Any]:
-    """What a number depends on beside the config: versions, device, threads, git, data."""
-    import os
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    import jax
-
-    from physml.io.manifest import sha256
-
-    packages = ("physml", "jax", "jaxlib", "numpy", "scipy", "ase", "vesin", "flax", "optax")
-    versions = {"python": platform.python_version()}
-    for name in packages:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    paths = [v for v in dataclasses.asdict(config).values() if isinstance(v, Path)]
-    files = [f for p in paths for f in (sorted(p.iterdir()) if p.is_dir() else [p]) if f.is_file()]
-    variables = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS", "JAX_PLATFORMS")
-    return {
-        "versions": versions,
-        "device": str(jax.devices()[0]),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "variables": {name: os.environ[name] for name in variables if name in os.environ},
-        "git": _git(),
-        "data_sha256": {file.name: sha256(file) for file in files},
-    }
-
-
-def _git() -> dict[str, Any] | None:
-    """Commit and whether files differ from it; None outside a checkout."""
-    import subprocess
-
-    def ask(*words: str) -> str:
-        root = Path(__file__).parent
-        return subprocess.run(
-            ["git", *words], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return {"commit": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _fitted(
     request: Request, experiment: Experiment, splits: Splits, checkpoint: Path
 ) -> TrainState:
-    import json
-
+    """The finished fit of the folder, or a new one when code or data have changed since."""
     from physml import checkpoint as store
+    from physml import record
     from physml.train import TrainState, fit
 
+    origin = record.origin(request.package, request.config)
     if checkpoint.exists():
-        print(f"the fit in {checkpoint} is finished and kept", file=sys.stderr)
-        return TrainState(**store.restore(checkpoint).tree)
-    seed = int(getattr(request.config, "seed", 0))
-    with (request.run_dir / "metrics.jsonl").open("w") as log:
-        record: Callable[[Mapping[str, Any]], Any] = lambda r: log.write(  # noqa: E731
-            json.dumps(dict(r), allow_nan=False) + "\n"
+        saved = store.restore(checkpoint)
+        changed = [name for name in origin if saved.metadata.get(name) != origin[name]]
+        note = f"; since then changed: {', '.join(changed)}" if changed else ""
+        if not changed or request.command == "evaluate":
+            print(f"the fit in {checkpoint} is finished and kept{note}", file=sys.stderr)
+            return TrainState(**saved.tree)
+        earlier = record.set_aside(checkpoint.parent)
+        print(f"the earlier fit is now in {earlier}{note}; fitting again", file=sys.stderr)
+    with (request.run_dir / "metrics.jsonl").open("w", encoding="utf-8") as log:
+        state = fit(
+            experiment.objective(request.config),
+            splits,
+            int(getattr(request.config, "seed", 0)),
+            lambda line: print(json.dumps(dict(line), allow_nan=False), file=log, flush=True),
         )
-        state = fit(experiment.objective(request.config), splits, seed, record)
-    store.save(checkpoint, state, {"package": request.package, "preset": request.preset})
+    store.save(checkpoint, state, origin)
     return state
 
 
@@ -335,50 +325,6 @@ def check_claims(claims: Sequence[Claim], numbers: Mapping[str, float]) -> list[
     return rows
 
 
-def write_results(
-    folder: Path, results: Results, claims: Sequence[Mapping[str, Any]]
-) -> None:
-    """Write results.npz (arrays), then results.json (numbers, claims), each in one move.
-
-    Raises:
-        DataError: a number is not finite.
-    """
-    import numpy as np
-
-    from physml.io.manifest import write_bytes, write_json
-
-    numbers = {name: float(value) for name, value in results["numbers"].items()}
-    bad = [name for name, value in numbers.items() if not np.isfinite(value)]
-    if bad:
-        raise DataError("results", f"{', '.join(bad)} not finite", "check the data")
-    content = io.BytesIO()
-    np.savez_compressed(content, **results["arrays"])  # type: ignore[arg-type]
-    write_bytes(folder / "results.npz", content.getvalue())
-    write_json(folder / "results.json", {"numbers": numbers, "claims": list(claims)})
-
-
-def read_results(folder: Path) -> Results:
-    """Results of a finished run.
-
-    Raises:
-        DataError: the run is not finished, or a file is damaged.
-    """
-    import zipfile
-
-    import numpy as np
-
-    from physml.io.manifest import read_json
-
-    remedy = "run evaluate with this folder again"
-    numbers = read_json(folder / "results.json")["numbers"]
-    try:
-        with np.load(folder / "results.npz") as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(folder / "results.npz", f"is damaged ({error})", remedy) from None
-    return {"numbers": numbers, "arrays": arrays}
-
-
 def _draw(request: Request, experiment: Experiment, results: Results) -> None:
     from physml import plots
 
@@ -398,12 +344,15 @@ def report(request: Request, rows: Sequence[Mapping[str, Any]]) -> int:
     print(f"{'number':44s} {'measured':>10s} {'claimed':>21s} {'baseline':>9s} {'paper':>9s}")
     for row in rows:
         interval = f"[{row['low']:.5g}, {row['high']:.5g}]"
-        number = lambda x: "-" if x is None else f"{x:.5g}"  # noqa: E731
         verdict = "" if row["holds"] else "  OUTSIDE"
         print(
             f"{row['number'] + ', ' + row['unit']:44s} {row['measured']:10.5g} {interval:>21s}"
-            f" {number(row['baseline_value']):>9s} {number(row['paper']):>9s}{verdict}"
+            f" {_number(row['baseline_value']):>9s} {_number(row['paper']):>9s}{verdict}"
         )
     for source in dict.fromkeys(row["source"] for row in rows if row["source"]):
         print(f"paper: {source}")
     return 0 if all(row["holds"] for row in rows) else 1
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.5g}"

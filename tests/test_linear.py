@@ -423,7 +423,9 @@ def test_weighted_ridge_is_sklearn_ridge_with_weights_of_inverse_variance():
     out = np.arange(400) != 7
     model.fit(x[out], y[out], (square.mean() / sigma**2)[out])
     assert_allclose(path.loo_residuals[0, 7], y[7] - model.predict(x[7:8])[0], rtol=1e-8)
-    assert np.abs(path.loo_residuals[0][quiet]).mean() < np.abs(plain.loo_residuals[0][quiet]).mean()
+    assert (
+        np.abs(path.loo_residuals[0][quiet]).mean() < np.abs(plain.loo_residuals[0][quiet]).mean()
+    )
 
 
 def test_weighted_ridge_of_one_label_is_plain_ridge():

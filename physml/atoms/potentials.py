@@ -64,9 +64,9 @@ class Potential(NamedTuple):
 
 
 # Ackland, Mendelev, Srolovitz, Han, Barashev, J. Phys.: Condens. Matter 16, S2629 (2004), iron.
-_EMBEDDING = (-6.7314115586063e-4, 7.6514905604792e-8)
-_DENSITY = np.array([(11.686859407970, 2.4), (-0.014710740098830, 3.2), (0.47193527075943, 4.2)])
-_PAIR_OUTER = np.array(
+EMBEDDING = (-6.7314115586063e-4, 7.6514905604792e-8)
+DENSITY = np.array([(11.686859407970, 2.4), (-0.014710740098830, 3.2), (0.47193527075943, 4.2)])
+PAIR_OUTER = np.array(
     [
         (-27.444805994228, 2.2),
         (15.738054058489, 2.3),
@@ -112,22 +112,22 @@ def _iron_pair(r: Array, _i: Array, _j: Array) -> Array:
         join = jnp.exp(sum(c * near**k for k, c in enumerate(_PAIR_JOIN)))
         screening = sum(a * jnp.exp(-b * near) for a, b in _PAIR_SCREENING)
         inside = jnp.where(near < _INNER, _PAIR_CORE / near * screening, join)
-        return jnp.where(r < _OUTER, inside, _truncated_cubes(r, _PAIR_OUTER))
+        return jnp.where(r < _OUTER, inside, _truncated_cubes(r, PAIR_OUTER))
 
     pair: Array = jax.lax.cond(
-        jnp.any(r < _OUTER), with_core, lambda r: _truncated_cubes(r, _PAIR_OUTER), r
+        jnp.any(r < _OUTER), with_core, lambda r: _truncated_cubes(r, PAIR_OUTER), r
     )
     return pair
 
 
 def _iron_density(r: Array, _source: Array, _target: Array) -> Array:
-    return _truncated_cubes(r, _DENSITY)
+    return _truncated_cubes(r, DENSITY)
 
 
 def _iron_embedding(rho: Array, _species: Array) -> Array:
     occupied = rho > 0
     safe = jnp.where(occupied, rho, 1.0)
-    value = -jnp.sqrt(safe) + _EMBEDDING[0] * safe**2 + _EMBEDDING[1] * safe**4
+    value = -jnp.sqrt(safe) + EMBEDDING[0] * safe**2 + EMBEDDING[1] * safe**4
     return jnp.where(occupied, value, 0.0)
 
 
@@ -138,7 +138,7 @@ def ackland_mendelev_2004() -> Potential:
         name="Ackland-Mendelev 2004",
         species=("Fe",),
         masses=(float(atomic_masses[atomic_numbers["Fe"]]),),
-        cutoff=float(_PAIR_OUTER[:, 1].max()),
+        cutoff=float(PAIR_OUTER[:, 1].max()),
         pair=_iron_pair,
         density=_iron_density,
         embedding=_iron_embedding,

@@ -1,0 +1,1 @@
+"""Files in, plain arrays out, and back; nothing here imports jax."""

@@ -1,0 +1,143 @@
+"""What a run leaves beside its checkpoints: on what its numbers depend, and the results."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib
+import io
+import os
+import platform
+import subprocess
+import zipfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from physml.errors import DataError
+from physml.io.manifest import read_json, sha256, verify, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from physml.run import Results
+
+PACKAGES = (
+    "physml", "jax", "jaxlib", "numpy", "scipy", "ase", "vesin", "flax", "optax",
+    "orbax-checkpoint", "h5py", "matplotlib",
+)  # fmt: skip
+VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "XLA_FLAGS", "JAX_PLATFORMS",
+    "JAX_ENABLE_X64", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
+
+
+def environment(package: str, config: Any) -> dict[str, Any]:
+    """On what a number depends beside the config: versions, device, threads, git, code, data."""
+    import jax
+
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return {
+        "versions": versions,
+        "device": jax.devices()[0].device_kind,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "x64": bool(jax.config.read("jax_enable_x64")),
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "git": git_state(),
+        **origin(package, config),
+    }
+
+
+def origin(package: str, config: Any) -> dict[str, Any]:
+    """The sha256 of the code and of the data that a fit comes from."""
+    return {"code_sha256": code_sha256(package), "data_sha256": data_sha256(config)}
+
+
+def code_sha256(package: str) -> str:
+    """One sha256 over the names and contents of the Python files of physml and of a package.
+
+    Files that only draw are left out.
+    """
+    roots = [Path(__file__).parent, Path(str(importlib.import_module(package).__file__)).parent]
+    total = hashlib.sha256()
+    for root in roots:
+        for path in sorted(root.rglob("*.py")):
+            if path.name not in ("figures.py", "plots.py"):
+                total.update(f"{path.relative_to(root)} {sha256(path)}\n".encode())
+    return total.hexdigest()
+
+
+def data_sha256(config: Any) -> dict[str, str]:
+    """The sha256 of every file that a path of the config names, or that lies in that folder."""
+    paths = [v for v in dataclasses.asdict(config).values() if isinstance(v, Path)]
+    files = [f for p in paths for f in (sorted(p.iterdir()) if p.is_dir() else [p]) if f.is_file()]
+    return {file.name: sha256(file) for file in files}
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit and whether files differ from it; None outside a checkout."""
+
+    def ask(*words: str) -> str:
+        root = Path(__file__).parent
+        return subprocess.run(
+            ["git", *words], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "changed": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a folder to NAME-earlier-N with the first N that is free, and return that path."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}-earlier-{number}")).exists():
+        number += 1
+    return folder.rename(aside)
+
+
+def write_results(folder: Path, results: Results, claims: Sequence[Mapping[str, Any]]) -> None:
+    """Write results.npz (arrays), then results.json (numbers, claims), each in one move.
+
+    Raises:
+        DataError: a number is not finite, or an array holds Python objects.
+    """
+    numbers = {name: float(value) for name, value in results["numbers"].items()}
+    bad = [name for name, value in numbers.items() if not np.isfinite(value)]
+    if bad:
+        raise DataError("results", f"{', '.join(bad)} not finite", "check the data")
+    arrays = {name: np.asarray(values) for name, values in results["arrays"].items()}
+    objects = [name for name, values in arrays.items() if values.dtype.hasobject]
+    if objects:
+        raise DataError("results", f"{', '.join(objects)} no plain array", "return numbers or text")
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_bytes(folder / "results.npz", content.getvalue())
+    found = {"numbers": numbers, "claims": list(claims)}
+    write_json(folder / "results.json", {**found, "arrays_sha256": sha256(folder / "results.npz")})
+
+
+def read_results(folder: Path) -> Results:
+    """Results of a finished run.
+
+    Raises:
+        DataError: the run is not finished, or a file is damaged.
+    """
+    remedy = "run evaluate with this folder again"
+    noted = read_json(folder / "results.json")
+    if not isinstance(noted.get("numbers"), dict):
+        raise DataError(folder / "results.json", "holds no numbers", remedy)
+    verify(folder / "results.npz", str(noted.get("arrays_sha256")), remedy)
+    try:
+        with np.load(folder / "results.npz") as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(folder / "results.npz", f"is damaged ({error})", remedy) from None
+    return {"numbers": noted["numbers"], "arrays": arrays}

@@ -1,0 +1,15 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder with public data sets that are not part of the project."""
+    folder = os.environ.get("PHYSML_SHARED_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("PHYSML_SHARED_DATA names no folder of public data")
+    return Path(folder)

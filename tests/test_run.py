@@ -1,0 +1,273 @@
+"""The commands, on a small experiment of its own: a straight line through noisy points."""
+
+import fcntl
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from physml import checkpoint
+from physml.run import main
+
+CONFIG = '''
+"""A straight line through noisy points."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options."""
+
+    seed: int = 0  # of the noise
+    noise: float = 0.1  # standard deviation
+    points: int = 50  # how many
+    data: Path | None = None  # slope in a file
+
+
+PRESETS = {"smoke": Config(points=20), "default": Config()}
+'''
+EXPERIMENT = """
+import numpy as np
+from matplotlib.figure import Figure
+
+from physml.errors import DataError
+from physml.run import Claim, Experiment
+from physml.train import Objective, TrainState
+
+from linefit.config import PRESETS
+
+
+def load(config):
+    if config.points < 2:
+        raise DataError("points", "are too few", "give two")
+    slope = 2.0 if config.data is None else float(config.data.read_text())
+    random = np.random.default_rng(config.seed)
+    x = np.linspace(0, 1, config.points)
+    return {"train": {"x": x, "y": slope * x + config.noise * random.normal(size=len(x))}}
+
+
+def objective(config):
+    def step(state, train):
+        print("FITTING")
+        slope = train["x"] @ train["y"] / (train["x"] @ train["x"])
+        return state._replace(params={"slope": np.array(slope)}, step=state.step + 1), {"s": slope}
+
+    return Objective(lambda key, train: TrainState({"slope": np.zeros(())}), step, lambda s, b: {})
+
+
+def evaluate(config, state, splits):
+    slope = float(state.params["slope"])
+    numbers = {"slope": slope, "trivial slope": 0.0, "points": config.points}
+    return {"numbers": numbers, "arrays": {**splits["train"], "name": np.array(["line"])}}
+
+
+def figures(results):
+    figure = Figure(figsize=(2, 2))
+    figure.add_subplot().plot(results["arrays"]["x"], results["arrays"]["y"], ".")
+    return {"line": figure}
+
+
+CLAIM = Claim("slope", "", LOW, 2.2, 2.0, "by construction", "trivial slope")
+EXPERIMENT = Experiment(
+    "linefit", PRESETS, load, objective, evaluate, figures,
+    {name: (CLAIM,) for name in PRESETS},
+)
+"""
+
+
+@pytest.fixture
+def linefit(tmp_path, monkeypatch):
+    """Write the package; return a function that runs a command of it in this process."""
+    folder = tmp_path / "code" / "linefit"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "config.py").write_text(CONFIG)
+    (folder / "experiment.py").write_text(EXPERIMENT.replace("LOW", "1.8"))
+    monkeypatch.syspath_prepend(folder.parent)
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments):
+        for name in [m for m in sys.modules if m.partition(".")[0] == "linefit"]:
+            del sys.modules[name]
+        with pytest.raises(SystemExit) as stop:
+            main("linefit", [str(a) for a in arguments])
+        return stop.value.code
+
+    yield command
+    for name in [m for m in sys.modules if m.partition(".")[0] == "linefit"]:
+        del sys.modules[name]
+
+
+def edit(tmp_path, old, new, name="experiment.py"):
+    path = tmp_path / "code" / "linefit" / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_reproduce_leaves_a_whole_record(linefit, tmp_path, capsys):
+    assert linefit("reproduce", "smoke", "--run-dir", "out") == 0
+    said = capsys.readouterr().out
+    for word in ("slope", "[1.8, 2.2]", "by construction", "2 "):
+        assert word in said
+    folder = tmp_path / "out"
+    assert json.loads((folder / "config.json").read_text())["points"] == 20
+    assert json.loads((folder / "metrics.jsonl").read_text())["step"] == 1
+    results = json.loads((folder / "results.json").read_text())
+    (claim,) = results["claims"]
+    x = np.linspace(0, 1, 20)
+    y = 2 * x + 0.1 * np.random.default_rng(0).normal(size=20)
+    assert results["numbers"]["slope"] == pytest.approx(x @ y / (x @ x), rel=1e-12)
+    assert claim["holds"] and claim["baseline_value"] == 0.0 and claim["paper"] == 2.0
+    environment = json.loads((folder / "environment.json").read_text())
+    assert {"versions", "device", "git", "code_sha256", "data_sha256"} <= set(environment)
+    assert environment["versions"]["jax"]
+    assert (folder / "figures" / "line.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_folder_resumes_and_figures_never_train(linefit, tmp_path, capsys):
+    assert linefit("train", "smoke", "--run-dir", "out") == 0
+    assert "FITTING" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "results.json").exists()
+    for command in ("reproduce", "evaluate", "figures"):
+        assert linefit(command, "smoke", "--run-dir", "out") == 0
+        assert "FITTING" not in capsys.readouterr().out
+    drawn = tmp_path / "out" / "figures" / "line.png"
+    before = drawn.read_bytes()
+    drawn.unlink()
+    assert linefit("figures", "smoke", "--run-dir", "out") == 0
+    assert drawn.read_bytes() == before
+
+
+def test_changed_code_or_data_is_fitted_again(linefit, tmp_path, capsys):
+    (tmp_path / "slope.txt").write_text("2.0")
+    options = ("smoke", "--data", tmp_path / "slope.txt", "--run-dir", "out")
+    assert linefit("train", *options) == 0
+    (tmp_path / "slope.txt").write_text("3.0")
+    capsys.readouterr()
+    assert linefit("evaluate", *options) == 0  # the old fit, and says so
+    out, err = capsys.readouterr()
+    assert "FITTING" not in out and "changed: data_sha256" in err
+    assert linefit("reproduce", *options) == 0
+    out, err = capsys.readouterr()
+    assert "FITTING" in out and "data_sha256" in err
+    edit(tmp_path, "slope = train", "slope = 1.5 * train")
+    assert linefit("reproduce", *options) == 0
+    out, err = capsys.readouterr()
+    assert "FITTING" in out and "code_sha256" in err
+    kept = checkpoint.restore(tmp_path / "out" / "checkpoints-earlier-1" / "final").tree
+    assert float(kept["params"]["slope"]) == pytest.approx(2.0, abs=0.2)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["numbers"]["slope"] == pytest.approx(4.5, abs=0.3)
+
+
+def test_a_broken_claim_exits_with_1(linefit, tmp_path, capsys):
+    edit(tmp_path, "1.8", "2.15")
+    assert linefit("reproduce", "smoke") == 1
+    assert "OUTSIDE" in capsys.readouterr().out
+    (folder,) = (tmp_path / "runs" / "linefit").iterdir()
+    assert folder.name.startswith("smoke-")
+    assert not json.loads((folder / "results.json").read_text())["claims"][0]["holds"]
+
+
+def test_own_options_are_not_held_against_the_claims(linefit, tmp_path, capsys):
+    assert linefit("reproduce", "smoke", "--noise", "5.0", "--seed", "3") == 0
+    assert "no claims" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("reproduec",), "perhaps you meant reproduce"),
+        (("reproduce", "smok"), "perhaps you meant smoke"),
+        (("reproduce", "smoke", "--nose", "1"), "perhaps you meant --noise"),
+        (("reproduce", "smoke", "--points", "many"), "invalid literal"),
+        (("reproduce", "smoke", "--noise", "nan"), "--noise: is nan"),
+        (("reproduce", "smoke", "--noise", "inf"), "--noise: is inf"),
+        (("reproduce", "smoke", "--seed", "-1"), "--seed: is -1"),
+        (("reproduce", "smoke", "--seed", str(2**64)), "--seed: is 18446744073709551616"),
+        (("reproduce", "smoke", "--points", "1"), "points: are too few"),
+        (("reproduce", "smoke", "extra"), "extra"),
+        (("reproduce", "smoke", "--run-dir"), "names no folder"),
+        (("evaluate", "smoke"), "holds no finished fit"),
+        (("figures", "smoke"), "holds no run"),
+        (("reproduce", "smoke", "--data", "missing.txt"), "missing.txt"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(
+    linefit, tmp_path, capsys, arguments, message
+):
+    assert linefit(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert message in err and err.startswith("error: ")
+    assert err.count("\n") == 1 and "Traceback" not in err
+    assert [p.name for p in tmp_path.iterdir()] == ["code"]
+
+
+def test_a_folder_of_another_run_is_refused(linefit, tmp_path, capsys):
+    assert linefit("train", "smoke", "--run-dir", "out") == 0
+    before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*"))
+    assert linefit("train", "smoke", "--run-dir", "out", "--noise", "0.2") == 2
+    assert "other options" in capsys.readouterr().err
+    assert before == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*"))
+    (tmp_path / "file").touch()
+    assert linefit("train", "smoke", "--run-dir", "file") == 2
+
+
+def test_two_runs_on_one_folder_are_refused(linefit, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert linefit("train", "smoke", "--run-dir", "out") == 2
+    assert "in use by another run" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("name", ["results.npz", "results.json"])
+def test_damaged_results_are_not_drawn(linefit, tmp_path, capsys, name):
+    assert linefit("reproduce", "smoke", "--run-dir", "out") == 0
+    path = tmp_path / "out" / name
+    path.write_bytes(path.read_bytes()[:-7])
+    capsys.readouterr()
+    assert linefit("figures", "smoke", "--run-dir", "out") == 2
+    assert name in capsys.readouterr().err
+
+
+def test_numbers_that_are_not_finite_are_refused(linefit, tmp_path, capsys):
+    edit(tmp_path, '"points": config.points', '"points": float("nan")')
+    assert linefit("reproduce", "smoke", "--run-dir", "out") == 2
+    assert "points not finite" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_a_claim_on_a_number_that_is_not_measured_is_refused(linefit, tmp_path, capsys):
+    edit(tmp_path, 'Claim("slope"', 'Claim("slop"')
+    assert linefit("reproduce", "smoke") == 2
+    assert "slop: is claimed but not measured" in capsys.readouterr().err
+
+
+def test_help_lists_everything_and_loads_no_jax(linefit, tmp_path):
+    script = (
+        "import sys; sys.path[:0] = [{!r}, {!r}]\n"
+        "from physml.run import main\n"
+        "try: main('linefit', {!r})\n"
+        "finally: print('heavy', [m for m in ('jax', 'numpy', 'flax') if m in sys.modules])"
+    )
+    root = str(Path(__file__).parents[1])
+
+    def said(*arguments):
+        text = script.format(root, str(tmp_path / "code"), list(arguments))
+        run = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert "heavy []" in run.stdout
+        return run.stdout
+
+    for word in ("A straight line", "reproduce", "evaluate", "figures", "smoke, default"):
+        assert word in said("--help")
+    for word in ("--noise FLOAT", "standard deviation", "default: 0.1"):
+        assert word in said("reproduce", "smoke", "--help")
