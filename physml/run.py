@@ -126,6 +126,7 @@ def parse(package: str, arguments: list[str]) -> Request:
     run_dir, rest = _take_run_dir(rest)
     config = _options(f"python -m {package} {command} {preset}", presets[preset], rest)
     name = package.rpartition(".")[2]
+    _plain(config)  # refuses values that are out of range, before any work
     default = Path("runs") / name / f"{preset}-{_digest(config)}"
     return Request(package, command, preset, config, run_dir or default)
 
@@ -345,8 +346,9 @@ def report(request: Request, rows: Sequence[Mapping[str, Any]]) -> int:
     for row in rows:
         interval = f"[{row['low']:.5g}, {row['high']:.5g}]"
         verdict = "" if row["holds"] else "  OUTSIDE"
+        name = ", ".join(filter(None, (row["number"], row["unit"])))
         print(
-            f"{row['number'] + ', ' + row['unit']:44s} {row['measured']:10.5g} {interval:>21s}"
+            f"{name:44s} {row['measured']:10.5g} {interval:>21s}"
             f" {_number(row['baseline_value']):>9s} {_number(row['paper']):>9s}{verdict}"
         )
     for source in dict.fromkeys(row["source"] for row in rows if row["source"]):

@@ -90,6 +90,8 @@ def linefit(tmp_path, monkeypatch):
     (folder / "experiment.py").write_text(EXPERIMENT.replace("LOW", "1.8"))
     monkeypatch.syspath_prepend(folder.parent)
     monkeypatch.chdir(tmp_path)
+    checked = []
+    monkeypatch.setattr("physml.backend.check", lambda kernels: checked.append(len(kernels)))
 
     def command(*arguments):
         for name in [m for m in sys.modules if m.partition(".")[0] == "linefit"]:
@@ -98,6 +100,7 @@ def linefit(tmp_path, monkeypatch):
             main("linefit", [str(a) for a in arguments])
         return stop.value.code
 
+    command.checked = checked
     yield command
     for name in [m for m in sys.modules if m.partition(".")[0] == "linefit"]:
         del sys.modules[name]
@@ -113,8 +116,9 @@ def edit(tmp_path, old, new, name="experiment.py"):
 def test_reproduce_leaves_a_whole_record(linefit, tmp_path, capsys):
     assert linefit("reproduce", "smoke", "--run-dir", "out") == 0
     said = capsys.readouterr().out
-    for word in ("slope", "[1.8, 2.2]", "by construction", "2 "):
-        assert word in said
+    (line,) = [line for line in said.splitlines() if line.startswith("slope")]
+    assert line.split()[2:] == ["[1.8,", "2.2]", "0", "2"]
+    assert "paper: by construction" in said
     folder = tmp_path / "out"
     assert json.loads((folder / "config.json").read_text())["points"] == 20
     assert json.loads((folder / "metrics.jsonl").read_text())["step"] == 1
@@ -128,6 +132,17 @@ def test_reproduce_leaves_a_whole_record(linefit, tmp_path, capsys):
     assert {"versions", "device", "git", "code_sha256", "data_sha256"} <= set(environment)
     assert environment["versions"]["jax"]
     assert (folder / "figures" / "line.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_run_checks_the_compiler_first(linefit, tmp_path):
+    assert linefit("train", "smoke", "--run-dir", "out") == 0
+    assert linefit("figures", "smoke", "--run-dir", "out") == 2  # computes nothing
+    assert linefit.checked == [0]
+    edit(tmp_path, "EXPERIMENT = Experiment(", "KERNELS = lambda: (1, 2)\nEXPERIMENT = Experiment(")
+    edit(tmp_path, "    {name: (CLAIM,) for name in PRESETS},\n",
+         "    {name: (CLAIM,) for name in PRESETS}, KERNELS,\n")  # fmt: skip
+    assert linefit("evaluate", "smoke", "--run-dir", "out") == 0
+    assert linefit.checked == [0, 2]
 
 
 def test_the_same_folder_resumes_and_figures_never_train(linefit, tmp_path, capsys):

@@ -8,6 +8,7 @@ that holds the sha256 of the rest, and `read` verifies it before HDF5 sees the f
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -74,9 +75,9 @@ def read_attributes(path: str | Path) -> dict[str, Any]:
 
 
 def _guarded(path: str | Path, action: Callable[[h5py.File], T]) -> T:
-    if not Path(path).is_file():
-        raise DataError(path, "is not a readable file", "check the path")
     try:
+        if not Path(path).is_file():
+            raise DataError(path, "is not a readable file", "check the path")
         with open(path, "rb") as raw:
             head = raw.read(USER_BLOCK)
             found = head.removeprefix(MAGIC)[:64]
@@ -92,27 +93,37 @@ def _guarded(path: str | Path, action: Callable[[h5py.File], T]) -> T:
 
 
 def _read_all(file: h5py.File, path: str | Path, max_bytes: int) -> dict[str, np.ndarray]:
-    datasets = dict(_datasets(file, path, "", 0))
-    declared = sum(item.size * item.dtype.itemsize for item in datasets.values())
+    datasets = dict(_datasets(file, path, "", set()))
+    declared = sum(_bytes_needed(item) for item in datasets.values())
     if declared > max_bytes:
         what = f"declares {declared / 1e9:.1f} GB, over the limit of {max_bytes / 1e9:.1f} GB"
         raise DataError(path, what, "read it in parts, or raise max_bytes")
     return {name: np.asarray(item[()]) for name, item in datasets.items()}
 
 
+def _bytes_needed(item: h5py.Dataset) -> int:
+    """Memory to read a dataset: its values, or one chunk where that is larger."""
+    values = max(item.size, math.prod(item.chunks or ()))
+    return int(values) * item.dtype.itemsize
+
+
 def _datasets(
-    group: h5py.Group, path: str | Path, prefix: str, depth: int
+    group: h5py.Group, path: str | Path, prefix: str, seen: set[int]
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     """All datasets below a group; nothing that leads out of the file or round in a circle."""
-    if depth > MAX_DEPTH:
+    if prefix.count("/") > MAX_DEPTH:
         raise DataError(path, f"nests groups deeper than {MAX_DEPTH}", REMEDY)
+    address = h5py.h5o.get_info(group.id).addr
+    if address in seen:  # hard links can make circles, or a few groups into millions
+        raise DataError(path, f"{prefix!r} is a group met before", "copy it as a group of its own")
+    seen.add(address)
     for key in group:
         name = f"{prefix}{key}"
         if not isinstance(group.get(key, getlink=True), h5py.HardLink):
             raise DataError(path, f"{name!r} is a link", "copy its data into the file")
         item = group[key]
         if isinstance(item, h5py.Group):
-            yield from _datasets(item, path, f"{name}/", depth + 1)
+            yield from _datasets(item, path, f"{name}/", seen)
         elif isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
                 raise DataError(path, f"{name!r} lies in other files", "copy it into this one")

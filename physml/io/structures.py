@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.io import read
+from ase.io.formats import filetype, open_with_compression
 
 from physml.errors import DataError, PhysmlError
 
 FORMATS = "extxyz, POSCAR, cif, LAMMPS data or another format of ASE"
+BY_LINES = ("extxyz", "xyz", "vasp", "cif", "lammps-data")  # formats that end with a line of numbers
+MIN_VOLUME = 1e-9  # Å^3: less is no cell
 
 
 def read_structures(
@@ -51,10 +56,15 @@ def check(
     """
     if len(atoms) == 0:
         raise DataError(where, "holds no atoms", "leave it out")
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        raise DataError(where, "positions or cell are not finite", "repair the coordinates")
-    if not atoms.pbc.all() or atoms.cell.rank < 3:
+    if not np.isfinite(atoms.positions).all():
+        bad = int(np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))[0])
+        raise DataError(where, f"position of atom {bad} is not finite", "repair the coordinates")
+    if not np.isfinite(atoms.cell.array).all():
+        raise DataError(where, "the cell is not finite", "repair the lattice vectors")
+    if not atoms.pbc.all():
         raise DataError(where, "is not periodic in all directions", "give a cell and pbc")
+    if abs(np.linalg.det(atoms.cell.array)) < MIN_VOLUME:
+        raise DataError(where, "its cell has no volume", "give three lattice vectors in Å")
     other = sorted(set(atoms.get_chemical_symbols()) - set(species or ()))
     if species is not None and other:
         known = ", ".join(species)
@@ -62,7 +72,7 @@ def check(
     height = heights(atoms).min()
     if min_height is not None and height < min_height:
         what = f"its cell is {height:.3f} Å high, shorter than {min_height:.3f} Å"
-        raise DataError(where, what, "repeat the cell")
+        raise DataError(where, what, "use a larger supercell")
 
 
 def heights(atoms: Atoms) -> np.ndarray:
@@ -71,28 +81,52 @@ def heights(atoms: Atoms) -> np.ndarray:
 
 
 def _read(path: str | Path) -> list[Atoms]:
-    file = Path(path)
-    if not file.is_file():
+    if not Path(path).is_file():
         raise DataError(path, "is not a readable file", "check the path")
-    if file.stat().st_size == 0:
+    if Path(path).stat().st_size == 0:
         raise DataError(path, "is empty", f"give {FORMATS}")
-    if file.suffix in (".xyz", ".extxyz") and not _ends_its_last_line(file):
-        what = "its last line is cut off: the file is truncated"
-        raise DataError(path, what, "restore the file, or end that line if it is whole")
     try:
+        kind = filetype(str(path))
+        declared = _declared_frames(path) if kind in ("extxyz", "xyz") else None
+        if kind in BY_LINES:
+            _check_last_line(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about formats; what matters is checked afterwards
-            found = read(file, index=":")
+            found = read(path, index=":")
     except PhysmlError:
         raise
     except Exception as error:  # each of ASE's readers has exceptions of its own
         reason = str(error) or type(error).__name__
         raise DataError(path, f"cannot be read ({reason[:120]})", f"give {FORMATS}") from error
-    return found if isinstance(found, list) else [found]
+    frames = found if isinstance(found, list) else [found]
+    if declared is not None and len(frames) != declared:
+        what = f"{len(frames)} of its {declared} structures can be read"
+        raise DataError(path, what, "remove what is between them")
+    return frames
 
 
-def _ends_its_last_line(path: Path) -> bool:
+def _declared_frames(path: str | Path) -> int:
+    """Structures of an (ext)xyz file by its counts; ASE would walk to any count, however wrong."""
+    frames = 0
+    with open_with_compression(str(path), "rb") as file:
+        while line := file.readline():
+            if not line.strip() or line.startswith(b"VEC"):  # an old way to give the cell
+                continue
+            count = int(line)  # ValueError: no count, so no xyz
+            rows = sum(1 for _ in itertools.islice(file, max(count, 0) + 1))
+            if count < 1 or rows < count + 1:
+                what = f"structure {frames} should have {count} atoms, and has {max(rows - 1, 0)}"
+                raise DataError(path, what, "the file is damaged or truncated: restore it")
+            frames += 1
+    return frames
+
+
+def _check_last_line(path: str | Path) -> None:
     """A number cut short still reads as a number, so only the missing line end tells."""
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read(1) in b"\r\n"
+    last: Any = b""
+    with open_with_compression(str(path), "rb") as file:
+        for last in file:
+            pass
+    if not last.endswith((b"\n", b"\r")):
+        what = "its last line is cut off: the file is truncated"
+        raise DataError(path, what, "restore the file, or end that line if it is whole")

@@ -126,6 +126,7 @@ def features(X: ArrayLike, p: int) -> Matrix:
 
 
 def penalties(alphas: ArrayLike) -> Float[np.ndarray, " a"]:
+    """Checked penalties: a non-empty list of finite numbers >= 0."""
     try:
         array = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
     except (TypeError, ValueError) as error:
@@ -139,7 +140,7 @@ def penalties(alphas: ArrayLike) -> Float[np.ndarray, " a"]:
 
 
 def _is_tall(problem: Problem) -> bool:
-    return problem.x.shape[0] - problem.fit_intercept > problem.x.shape[1]
+    return bool(problem.x.shape[0] - problem.fit_intercept > problem.x.shape[1])
 
 
 def rotate(problem: Problem, array: np.ndarray) -> np.ndarray:
@@ -252,4 +253,5 @@ def _svd_spectrum(problem: Problem) -> Spectrum:
 
 
 def decompose(problem: Problem, shift: float) -> Spectrum:
+    """Spectrum by the Gram matrix where that is accurate enough at `shift`, else by SVD."""
     return _gram_spectrum(problem, shift) or _svd_spectrum(problem)

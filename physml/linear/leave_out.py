@@ -20,7 +20,9 @@ def _filters(spectrum: Spectrum, alphas: Vector) -> Float[np.ndarray, "k a"]:
     """Diagonal D with H = Z D Z^T for tall X (Z = X V); with I - H = U D U^T for wide X."""
     shifted = spectrum.eigenvalues[:, None] + alphas
     numerator = np.ones_like(shifted) if spectrum.left is None else alphas + 0 * shifted
-    return np.divide(numerator, shifted, out=np.zeros_like(shifted), where=shifted > 0)
+    return np.asarray(
+        np.divide(numerator, shifted, out=np.zeros_like(shifted), where=shifted > 0)
+    )
 
 
 def _basis(problem: Problem, spectrum: Spectrum, rows: slice | np.ndarray) -> np.ndarray:
@@ -58,9 +60,9 @@ def left_out_rows(problem: Problem, spectrum: Spectrum, alphas: Vector) -> Float
     """Exact leave-one-out residuals r / (1 - h); inf where 1 - h is not resolved."""
     residuals, rest = _residuals(problem, spectrum, alphas)
     if rest.min() > _floor(spectrum):
-        return np.divide(residuals, rest, out=residuals)
+        return np.asarray(np.divide(residuals, rest, out=residuals))
     resolved = rest > _floor(spectrum)
-    return np.divide(residuals, rest, out=np.full_like(rest, np.inf), where=resolved)
+    return np.asarray(np.divide(residuals, rest, out=np.full_like(rest, np.inf), where=resolved))
 
 
 def left_out_groups(
@@ -111,7 +113,7 @@ def _solve_blocks(
         factor = np.concatenate([factor, np.full((*z.shape[:2], 1), np.sqrt(share))], axis=2)
     small = np.eye(factor.shape[2]) - factor.swapaxes(1, 2) @ factor
     inner = _solve_positive(small, np.einsum("gmk,gm->gk", factor, residuals), floor)
-    return residuals + np.einsum("gmk,gk->gm", factor, inner)
+    return np.asarray(residuals + np.einsum("gmk,gk->gm", factor, inner))
 
 
 def _solve_positive(

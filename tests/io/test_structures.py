@@ -36,7 +36,7 @@ def test_all_structures_are_read_in_order(tmp_path):
     "atoms, message",
     [
         (changed(lambda a: a.set_pbc([True, True, False])), "structure 1: is not periodic"),
-        (changed(lambda a: a.set_cell(np.zeros((3, 3)))), "structure 1: is not periodic"),
+        (changed(lambda a: a.set_cell(np.zeros((3, 3)))), "structure 1: its cell has no volume"),
         (changed(lambda a: a.positions.__setitem__(3, np.nan)), "not finite"),
         (changed(lambda a: a.symbols.__setitem__(0, "Cu")), "holds Cu, not Fe"),
         (Atoms(cell=[9, 9, 9], pbc=True), "holds no atoms"),
