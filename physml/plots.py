@@ -1,4 +1,7 @@
-"""Figures in one style. Functions take NumPy arrays and return a Figure; nothing global changes."""
+"""Figures in one style. Functions take NumPy arrays and return a Figure; nothing global changes.
+
+Values that are empty, of unequal length or not finite are refused (DataError) before drawing.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,12 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator, ScalarFormatter
 
+from physml.errors import DataError
 from physml.io.manifest import write_bytes
 
 P = ParamSpec("P")
@@ -39,6 +46,10 @@ STYLE: Any = {  # settings of matplotlib
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#B8A900")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 GREY = "#8A8A8A"
+STROKES = ("--", ":", "-.")
+HALO: Any = [withStroke(linewidth=2.0, foreground="white")]  # keeps text legible over points
+NOTE: Any = {"title_fontsize": 8, "alignment": "left"}  # of a legend
+FEWEST_FOR_BANDS = 200  # points: fewer make no useful quantiles in bins
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -69,6 +80,7 @@ def parity(
     *,
     classes: Shaped[np.ndarray, " n"] | None = None,
     bars: Float[np.ndarray, " n"] | None = None,
+    bars_label: str = "predictive interval",
     train: tuple[np.ndarray, np.ndarray] | None = None,
     baseline: Float[np.ndarray, " n"] | None = None,
     title: str = "",
@@ -82,32 +94,38 @@ def parity(
         unit: of both.
         classes: label of each point; one colour and marker for each.
         bars: half-widths of the predictive interval of each point.
+        bars_label: what they are, for the legend.
         train: (actual, predicted) of the training points, drawn in grey beneath.
         baseline: predictions of a trivial model; its errors are printed with the others.
         title: over the panel.
+
+    Raises:
+        DataError: see the head of this module.
     """
-    figure, axes = _panel(4.6, 4.6)
-    shown = [actual, predicted, *(train or ())]
+    actual, predicted = _checked(quantity, actual, predicted)
+    shown = [actual, predicted]
+    figure, axes = _panel(6.5, 4.8)
+    if train is not None:
+        shown += _checked(f"{quantity} of training", *train)
     low, high = min(a.min() for a in shown), max(a.max() for a in shown)
     margin = 0.04 * ((high - low) or 1.0)
     limits = (low - margin, high + margin)
     axes.plot(limits, limits, color="black", linewidth=0.8, zorder=1)
     lines = []
     if train is not None:
-        axes.plot(*train, "o", color=GREY, markersize=2.5, alpha=0.5, label="train", zorder=2)
-        lines.append(f"train {_errors(*train, unit)}")
+        faint: Any = {"markersize": 2.5, "markeredgewidth": 0, "alpha": 0.35, "rasterized": True}
+        axes.plot(*shown[2:], "o", color=GREY, label="train", zorder=2, **faint)
+        lines.append(f"train {_errors(shown[2], shown[3], unit)}")
     if bars is not None:
-        axes.errorbar(
-            actual, predicted, bars, fmt="none", ecolor=GREY, elinewidth=0.5, alpha=0.35, zorder=2
-        )
+        _error_bars(axes, actual, predicted, _checked(quantity, actual, bars)[1], bars_label)
     _points(axes, actual, predicted, classes)
     lines.append(f"test {_errors(actual, predicted, unit)}")
     if baseline is not None:
-        lines.append(f"class mean {_errors(actual, baseline, unit)}")
-    axes.text(0.04, 0.96, "\n".join(lines), transform=axes.transAxes, va="top", fontsize=8.5)
+        lines.append(f"class mean {_errors(actual, _checked(quantity, actual, baseline)[1], unit)}")
+    _corner_text(axes, "\n".join(lines))
     axes.set(xlim=limits, ylim=limits, aspect="equal", title=title)
     axes.set(xlabel=f"{quantity}, computed ({unit})", ylabel=f"{quantity}, predicted ({unit})")
-    axes.legend(loc="lower right", ncols=2, columnspacing=0.8)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -121,11 +139,22 @@ def residuals(
     classes: Shaped[np.ndarray, " n"] | None = None,
     title: str = "",
 ) -> Figure:
-    """Predicted minus computed against computed values."""
-    figure, axes = _panel(5.4, 3.6)
+    """Predicted minus computed against computed values; with many points, the median in bins.
+
+    The line is the median, the dashed lines enclose the central 68 % of a bin; bins hold equal
+    numbers of points.
+
+    Raises:
+        DataError: see the head of this module.
+    """
+    actual, predicted = _checked(quantity, actual, predicted)
+    figure, axes = _panel(6.2, 3.8)
     axes.axhline(0.0, color="black", linewidth=0.8, zorder=1)
     _points(axes, actual, predicted - actual, classes)
-    axes.set(xlabel=f"{quantity}, computed ({unit})", ylabel=f"predicted - computed ({unit})")
+    if len(actual) >= FEWEST_FOR_BANDS:
+        _median_band(axes, actual, predicted - actual)
+    minus = "\N{MINUS SIGN}"
+    axes.set(xlabel=f"{quantity}, computed ({unit})", ylabel=f"predicted {minus} computed ({unit})")
     axes.set(title=title)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -142,13 +171,19 @@ def scatter(
     labelled: Mapping[str, tuple[float, float]] | None = None,
     title: str = "",
 ) -> Figure:
-    """Points of two quantities, coloured by class; `labelled` ones are starred and numbered."""
+    """Points of two quantities, coloured by class; `labelled` ones are starred and numbered.
+
+    Raises:
+        DataError: see the head of this module.
+    """
+    x, y = _checked(y_label, x, y)
     figure, axes = _panel(6.4, 4.4)
     _points(axes, x, y, classes)
     for number, (name, point) in enumerate((labelled or {}).items(), start=1):
-        axes.plot(*point, "*", color="black", markersize=8, markeredgecolor="white", zorder=4)
-        axes.annotate(str(number), point, (4, 3), textcoords="offset points", fontsize=8)
-        axes.plot([], [], " ", label=f"{number} {name}")
+        label = f"{number} {name}"
+        axes.plot(*point, "k*", markersize=9, markeredgecolor="white", label=label, zorder=5)
+        note = axes.annotate(str(number), point, (4, 3), textcoords="offset points", zorder=6)
+        note.set_path_effects(HALO)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -172,29 +207,33 @@ def learning_curve(
         y_label: with unit.
         baselines: name -> an error to draw as a dashed line.
         title: over the panel.
+
+    Raises:
+        DataError: see the head of this module; or a size or error is not positive.
     """
-    figure, axes = _panel(5.2, 4.0)
+    figure, axes = _panel(6.6, 3.9)
+    ticks, folds = set(), 1
     for k, (name, (sizes, errors)) in enumerate(curves.items()):
-        table = errors.reshape(len(errors), -1)
-        mean = table.mean(axis=1)
-        spread = table.std(axis=1, ddof=1) if table.shape[1] > 1 else np.zeros(len(mean))
-        where = sizes.reshape(len(sizes), -1).mean(axis=1)
+        table, where = _rows(name, errors), _rows(name, sizes).mean(axis=1)
+        _checked(name, where, table[:, 0])
+        folds = max(folds, table.shape[1])
+        ticks |= {round(size) for size in where}
         axes.errorbar(
             where,
-            mean,
-            spread,
-            color=COLOURS[k % 8],
-            marker=MARKERS[k % 8],
-            markersize=5,
+            table.mean(axis=1),
+            table.std(axis=1, ddof=1) if table.shape[1] > 1 else None,
             capsize=2.5,
             elinewidth=0.8,
+            markersize=5,
             label=name,
+            **_look(k),
         )
     for k, (name, value) in enumerate((baselines or {}).items()):
-        axes.axhline(value, color=GREY, linestyle=("--", ":", "-.")[k % 3], label=name)
+        axes.axhline(value, color=GREY, linestyle=STROKES[k % 3], label=name)
     axes.set(xscale="log", yscale="log", xlabel=x_label, ylabel=y_label, title=title)
-    _plain_ticks(axes)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _plain_ticks(axes, sorted(ticks))
+    note = f"mean ± standard\ndeviation of {folds} folds" if folds > 1 else None
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title=note, **NOTE)
     return figure
 
 
@@ -217,22 +256,37 @@ def bars(
         markers: name -> one value per group, drawn as a short line across it (a baseline).
         lines: name -> a value drawn over the whole width (a published value).
         title: over the panel.
+
+    Raises:
+        DataError: see the head of this module.
     """
-    figure, axes = _panel(max(4.8, 0.75 * len(groups) + 1.5), 3.8)
-    place, width = np.arange(len(groups)), 0.8 / max(len(series), 1)
+    place, width = np.arange(float(len(groups))), 0.8 / max(len(series), 1)
+    for name, values in {**series, **(markers or {})}.items():
+        _checked(name, place, values)
+    figure, axes = _panel(max(4.8, 0.75 * len(groups) + 2.6), 3.8)
     for k, (name, values) in enumerate(series.items()):
         offset = (k - (len(series) - 1) / 2) * width
-        axes.bar(place + offset, values, 0.92 * width, color=COLOURS[k % 8], label=name)
+        drawn = axes.bar(place + offset, values, 0.92 * width, color=COLOURS[k % 8], label=name)
+        annotate_numbers(axes, drawn)
     for k, (name, values) in enumerate((markers or {}).items()):
         style = ("-", ":", "--")[k % 3]
         axes.hlines(values, place - 0.45, place + 0.45, color="black", linestyle=style, label=name)
+        axes.update_datalim(np.column_stack([place, values]))
     for k, (name, value) in enumerate((lines or {}).items()):
-        axes.axhline(value, color=GREY, linestyle=("--", ":", "-.")[k % 3], label=name)
+        axes.axhline(value, color=GREY, linestyle=STROKES[k % 3], label=name)
     axes.set_xticks(place, list(groups))
     axes.tick_params(axis="x", length=0)
+    axes.margins(y=0.12)  # room for the numbers
     axes.set(ylabel=y_label, title=title)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
+
+
+def annotate_numbers(axes: Axes, drawn: BarContainer, form: str = "%.2f") -> None:
+    """Write the height of each bar above it, upright so that narrow bars have room."""
+    for text in axes.bar_label(drawn, fmt=form, fontsize=7, rotation=90, padding=2):
+        text.set_path_effects(HALO)
+        text.set_zorder(5)
 
 
 def _panel(width: float, height: float) -> tuple[Figure, Axes]:
@@ -240,24 +294,85 @@ def _panel(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def _checked(where: str, *arrays: Any) -> list[np.ndarray]:
+    """The arrays as float64 (n,), n the same and at least 1, all finite."""
+    plain = [np.asarray(a, dtype=np.float64) for a in arrays]
+    if any(a.ndim != 1 for a in plain) or len({len(a) for a in plain}) > 1:
+        shapes = " and ".join(str(a.shape) for a in plain)
+        raise DataError(where, f"cannot be drawn: shapes {shapes}", "give one value per point")
+    if len(plain[0]) == 0:
+        raise DataError(where, "cannot be drawn: it holds no values", "give at least one point")
+    bad = sum(int((~np.isfinite(a)).sum()) for a in plain)
+    if bad:
+        what = f"cannot be drawn: {bad} values are not finite"
+        raise DataError(where, what, "find out what made them")
+    return plain
+
+
+def _rows(where: str, values: Any) -> Float[np.ndarray, "sizes folds"]:
+    """One row per size, for logarithmic axes."""
+    table = np.asarray(values, dtype=np.float64)
+    table = table[:, None] if table.ndim == 1 else table
+    if table.ndim != 2 or table.size == 0 or not (np.isfinite(table) & (table > 0)).all():
+        what = "cannot be drawn: sizes and errors must be positive and finite, shape (s, folds)"
+        raise DataError(where, what, "find out what made them")
+    return table
+
+
+def _look(k: int) -> dict[str, Any]:
+    """Colour and marker of the k-th class: 64 pairs, the first eight differ in both."""
+    return {"color": COLOURS[k % 8], "marker": MARKERS[(k + k // 8) % 8]}
+
+
 def _points(axes: Axes, x: np.ndarray, y: np.ndarray, classes: np.ndarray | None) -> None:
-    """Points in one colour and marker per class, so small and faint as their number asks."""
-    labels = np.full(len(x), "test") if classes is None else _text(classes)
+    """Points in one look per class, small where they are many; rare classes lie on top."""
+    labels = np.full(len(x), "test") if classes is None else _text(np.asarray(classes))
+    if labels.shape != x.shape:
+        raise DataError("classes", f"has shape {labels.shape}, not {x.shape}", "label each point")
+    names, counts = np.unique(labels, return_counts=True)
+    height = dict(zip(np.argsort(-counts, kind="stable"), range(len(names)), strict=True))
     size = 5.0 if len(x) < 200 else 3.2
-    for k, name in enumerate(np.unique(labels)):
-        of_class = labels == name
+    for k, name in enumerate(names):
         axes.plot(
-            x[of_class],
-            y[of_class],
-            MARKERS[k % 8],
-            color=COLOURS[k % 8],
+            x[labels == name],
+            y[labels == name],
+            linestyle="none",
             markersize=size,
             markeredgewidth=0.3,
             markeredgecolor="white",
             alpha=0.85,
             label=str(name),
-            zorder=3,
+            zorder=3.0 + height[k] / len(names),
+            rasterized=True,
+            **_look(k),
         )
+
+
+def _error_bars(
+    axes: Axes, x: np.ndarray, y: np.ndarray, half_widths: np.ndarray, label: str
+) -> None:
+    if (half_widths < 0).any():
+        raise DataError(label, "is negative for some points", "give half-widths")
+    style: Any = {"fmt": "none", "ecolor": GREY, "elinewidth": 0.5, "alpha": 0.35, "zorder": 2}
+    axes.errorbar(x, y, half_widths, label=label, rasterized=True, **style)
+
+
+def _median_band(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
+    """Median and central 68 % of y in bins of x that hold equal numbers of points."""
+    bins = np.array_split(np.argsort(x, kind="stable"), min(12, len(x) // 50))
+    centre = [np.median(x[b]) for b in bins]
+    low, median, high = np.array([np.quantile(y[b], (0.16, 0.5, 0.84)) for b in bins]).T
+    style: Any = {"color": "black", "zorder": 5, "path_effects": HALO}
+    axes.plot(centre, median, linewidth=1.2, label="median", **style)
+    axes.plot(centre, low, "--", linewidth=1.0, label="central 68 %", **style)
+    axes.plot(centre, high, "--", linewidth=1.0, **style)
+
+
+def _corner_text(axes: Axes, text: str) -> None:
+    """Text in the upper left corner; points behind it still show faintly."""
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 2.0}
+    place: Any = {"transform": axes.transAxes, "va": "top", "zorder": 6, "bbox": box}
+    axes.text(0.03, 0.97, text, fontsize=8.5, **place)
 
 
 def _errors(actual: np.ndarray, predicted: np.ndarray, unit: str) -> str:
@@ -266,14 +381,16 @@ def _errors(actual: np.ndarray, predicted: np.ndarray, unit: str) -> str:
     return f"RMSE {rmse:.2f}, MAE {mae:.2f} {unit}"
 
 
-def _plain_ticks(axes: Axes) -> None:
-    """Numbers such as 0.6 and 200 on logarithmic axes, not powers of ten."""
-    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
-
+def _plain_ticks(axes: Axes, sizes: Sequence[int]) -> None:
+    """Numbers such as 0.6 on logarithmic axes, not powers of ten; the sizes, where they fit."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0, 7.0)))
         axis.set_major_formatter(ScalarFormatter())
         axis.set_minor_formatter(NullFormatter())
+    apart = np.diff(np.log(sizes)) > 0.08 * np.log(max(sizes) / min(sizes)) if sizes else []
+    if len(sizes) > 1 and np.all(apart):
+        axes.xaxis.set_major_locator(FixedLocator([float(size) for size in sizes]))
+        axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _text(labels: np.ndarray) -> np.ndarray:

@@ -74,7 +74,8 @@ def _dimer_forces(lengths: Float[Array, " pairs"]) -> Float[Array, " pairs"]:
         partner[:, None], np.zeros((2 * pairs, 1, 3)), np.ones((2 * pairs, 1), dtype=bool)
     )
     species = np.zeros(2 * pairs, dtype=np.int32)
-    return energy_and_forces(ackland_mendelev_2004(), both, species, table)[1][::2, 0]
+    forces = energy_and_forces(ackland_mendelev_2004(), both, jnp.asarray(species), table)[1]
+    return forces[::2, 0]
 
 
 def _dimer_slopes(lengths: Float[np.ndarray, " pairs"]) -> Float[np.ndarray, " pairs"]:

@@ -103,8 +103,8 @@ def _read_all(file: h5py.File, path: str | Path, max_bytes: int) -> dict[str, np
 
 def _bytes_needed(item: h5py.Dataset) -> int:
     """Memory to read a dataset: its values, or one chunk where that is larger."""
-    values = max(item.size, math.prod(item.chunks or ()))
-    return int(values) * item.dtype.itemsize
+    values = max(int(item.size), math.prod(item.chunks or ()))
+    return values * int(item.dtype.itemsize)
 
 
 def _datasets(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -16,7 +16,13 @@ from ase.io.formats import filetype, open_with_compression
 from physml.errors import DataError, PhysmlError
 
 FORMATS = "extxyz, POSCAR, cif, LAMMPS data or another format of ASE"
-BY_LINES = ("extxyz", "xyz", "vasp", "cif", "lammps-data")  # formats that end with a line of numbers
+BY_LINES = (
+    "extxyz",
+    "xyz",
+    "vasp",
+    "cif",
+    "lammps-data",
+)  # formats that end with a line of numbers
 MIN_VOLUME = 1e-9  # Å^3: less is no cell
 
 
@@ -112,7 +118,11 @@ def _declared_frames(path: str | Path) -> int:
         while line := file.readline():
             if not line.strip() or line.startswith(b"VEC"):  # an old way to give the cell
                 continue
-            count = int(line)  # ValueError: no count, so no xyz
+            try:
+                count = int(line)
+            except ValueError:
+                what = f"{line.strip()[:30]!r} stands where a number of atoms should"
+                raise DataError(path, what, f"give {FORMATS}") from None
             rows = sum(1 for _ in itertools.islice(file, max(count, 0) + 1))
             if count < 1 or rows < count + 1:
                 what = f"structure {frames} should have {count} atoms, and has {max(rows - 1, 0)}"
@@ -123,10 +133,8 @@ def _declared_frames(path: str | Path) -> int:
 
 def _check_last_line(path: str | Path) -> None:
     """A number cut short still reads as a number, so only the missing line end tells."""
-    last: Any = b""
     with open_with_compression(str(path), "rb") as file:
-        for last in file:
-            pass
-    if not last.endswith((b"\n", b"\r")):
+        last: list[bytes] = list(collections.deque(file, maxlen=1))
+    if last and not last[0].endswith((b"\n", b"\r")):
         what = "its last line is cut off: the file is truncated"
         raise DataError(path, what, "restore the file, or end that line if it is whole")

@@ -1,5 +1,7 @@
 """HDF5: what is written comes back, and every kind of damage is refused."""
 
+import time
+
 import h5py
 import numpy as np
 import pytest
@@ -39,6 +41,7 @@ def test_arrays_and_attributes_return(path):
 
 
 def test_equal_input_gives_equal_bytes(path, tmp_path):
+    time.sleep(max(0.0, path.stat().st_mtime + 1.1 - time.time()))  # HDF5 counts in seconds
     hdf5.write(tmp_path / "b.h5", dict(reversed(ARRAYS.items())), {"seed": 3, "unit": "eV"})
     assert (tmp_path / "b.h5").read_bytes() == path.read_bytes()
 
@@ -66,6 +69,21 @@ def test_every_truncation_is_refused(path):
         assert "\n" not in str(error.value)
 
 
+def fan(file):
+    """Three ways into each of 15 groups: 14 million paths in a small file."""
+    inner = file.create_group("0")
+    for k in range(1, 15):
+        outer = file.create_group(str(k))
+        for name in "abc":
+            outer[name] = inner
+        inner = outer
+
+
+def wide_chunk(file):
+    """Ten values, in one chunk of a thousand million."""
+    file.create_dataset("x", (10,), "f8", chunks=(10**9,), maxshape=(None,))
+
+
 def foreign(path, fill):
     with h5py.File(path, "w") as file:
         fill(file)
@@ -78,6 +96,9 @@ def foreign(path, fill):
         (lambda f: f.__setitem__("x", h5py.ExternalLink("/etc/passwd", "/")), "is a link"),
         (lambda f: f.__setitem__("x", h5py.SoftLink("/y")), "is a link"),
         (lambda f: f.__setitem__("x", f["/"]), "met before"),
+        (fan, "met before"),
+        (lambda f: f.create_group("/".join("abcdefghijklmnopqrstu")), "deeper than"),
+        (wide_chunk, r"8\.0 GB, over the limit"),
         (lambda f: f.__setitem__("x", ["a", "b"]), "no plain array"),
         (lambda f: f.create_dataset("x", data=h5py.Empty("f8")), "no plain array"),
     ],
@@ -97,9 +118,31 @@ def test_a_plain_foreign_file_is_read(tmp_path):
 
 def test_what_is_no_hdf5_is_refused(tmp_path):
     (tmp_path / "page.h5").write_text("<html>404</html>")
-    for name in ("page.h5", "missing.h5", "."):
-        with pytest.raises(DataError):
+    (tmp_path / "empty.h5").touch()
+    for name in ("page.h5", "empty.h5", "missing.h5", ".", "bad\0name", "x" * 5000):
+        with pytest.raises(DataError) as error:
             hdf5.read(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["?", "i1", "u2", "i4", "i8", "f4", "f8", ">f8", "c16", "S4", "f2"]
+)
+def test_every_plain_dtype_returns(tmp_path, dtype):
+    values = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    hdf5.write(tmp_path / "a.h5", {"x": values, "none": values[:0], "one": values[0, 0, 0]})
+    found = hdf5.read(tmp_path / "a.h5")
+    for name, expected in (("x", values), ("none", values[:0]), ("one", values[0, 0, 0])):
+        assert found[name].dtype == np.dtype(dtype) and found[name].shape == expected.shape
+        np.testing.assert_array_equal(found[name], expected)
+
+
+def test_a_failed_write_leaves_the_previous_file(path):
+    before = path.read_bytes()
+    with pytest.raises(TypeError, match="no native HDF5 equivalent"):
+        hdf5.write(path, ARRAYS, {"unit": object()})
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["a.h5"]
 
 
 @pytest.mark.parametrize("values", [["text"], [object()], [None]])
