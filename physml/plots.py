@@ -122,8 +122,8 @@ def parity(
     lines.append(f"test {_errors(actual, predicted, unit)}")
     if baseline is not None:
         lines.append(f"class mean {_errors(actual, _checked(quantity, actual, baseline)[1], unit)}")
-    _corner_text(axes, "\n".join(lines))
     axes.set(xlim=limits, ylim=limits, aspect="equal", title=title)
+    _corner_text(axes, "\n".join(lines), actual, predicted)
     axes.set(xlabel=f"{quantity}, computed ({unit})", ylabel=f"{quantity}, predicted ({unit})")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -177,13 +177,13 @@ def scatter(
         DataError: see the head of this module.
     """
     x, y = _checked(y_label, x, y)
-    figure, axes = _panel(6.4, 4.4)
+    figure, axes = _panel(7.2, 4.4)
     _points(axes, x, y, classes)
+    hollow: Any = {"markersize": 8, "markeredgewidth": 0.8, "markerfacecolor": "none"}
     for number, (name, point) in enumerate((labelled or {}).items(), start=1):
-        label = f"{number} {name}"
-        axes.plot(*point, "k*", markersize=9, markeredgecolor="white", label=label, zorder=5)
-        note = axes.annotate(str(number), point, (4, 3), textcoords="offset points", zorder=6)
-        note.set_path_effects(HALO)
+        axes.plot(*point, "k*", label=f"{number} {name}", zorder=5, **hollow)
+        note = axes.annotate(str(number), point, (4, 4), textcoords="offset points", fontsize=8)
+        note.set(path_effects=HALO, zorder=6)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -368,11 +368,14 @@ def _median_band(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:
     axes.plot(centre, high, "--", linewidth=1.0, **style)
 
 
-def _corner_text(axes: Axes, text: str) -> None:
-    """Text in the upper left corner; points behind it still show faintly."""
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.6, "pad": 2.0}
-    place: Any = {"transform": axes.transAxes, "va": "top", "zorder": 6, "bbox": box}
-    axes.text(0.03, 0.97, text, fontsize=8.5, **place)
+def _corner_text(axes: Axes, text: str, x: np.ndarray, y: np.ndarray) -> None:
+    """Text beside the diagonal, in the corner with fewer points, and beneath those."""
+    (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    x, y = (x - low) / (high - low), (y - bottom) / (top - bottom)
+    upper = ((x < 0.6) & (y > 0.83)).sum() <= ((x > 0.4) & (y < 0.17)).sum()
+    place: Any = {"ha": "left", "va": "top"} if upper else {"ha": "right", "va": "bottom"}
+    at = (0.03, 0.97) if upper else (0.97, 0.03)
+    axes.text(*at, text, fontsize=8.5, zorder=1.5, transform=axes.transAxes, **place)
 
 
 def _errors(actual: np.ndarray, predicted: np.ndarray, unit: str) -> str:

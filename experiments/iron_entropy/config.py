@@ -32,11 +32,11 @@ class Config:
     n_max: int = 3  # radial functions
     l_max: int = 10  # angular order
     products: int = 33  # whitened components whose products are summed
-    random_features: int = 2000  # random cosines, summed over atoms
-    random_components: int = 16  # whitened components that enter the cosines
+    random_features: int = 4000  # random cosines, summed over atoms
+    random_components: int = 24  # whitened components that enter the cosines
     random_scale: float = 0.1  # standard deviation of their frequencies
     folds: int = 5  # of the cross-validation
-    pool: float = 0.05  # share of the minima that fixes the whitening, never tested on
+    pool: float = 0.02  # share of the minima that fixes the whitening, never tested on
 
 
 def check(config: Config) -> None:
@@ -71,7 +71,7 @@ def check(config: Config) -> None:
 
 
 PRESETS: Mapping[str, Config] = {
-    "smoke": Config(minima=240, named=3, products=8, random_features=100),
+    "smoke": Config(minima=240, named=3, products=8, random_features=100, pool=0.05),
     "default": Config(),
-    "paper": Config(random_features=4000, random_components=24),
+    "paper": Config(random_features=8000),
 }

@@ -60,6 +60,7 @@ def _parity(arrays: dict[str, np.ndarray], split: str, model: str) -> Figure:
         UNIT,
         classes=arrays["classes"],
         bars=arrays[f"{split}_{model}_bar"],
+        bars_label="68 % of errors",
         train=(arrays["entropy"], arrays[f"fitted_{model}"]),
         baseline=arrays[f"{split}_class_mean"],
         title=f"{TITLES[model]}, {SPLITS[split]}",

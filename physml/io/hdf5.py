@@ -98,7 +98,15 @@ def _read_all(file: h5py.File, path: str | Path, max_bytes: int) -> dict[str, np
     if declared > max_bytes:
         what = f"declares {declared / 1e9:.1f} GB, over the limit of {max_bytes / 1e9:.1f} GB"
         raise DataError(path, what, "read it in parts, or raise max_bytes")
-    return {name: np.asarray(item[()]) for name, item in datasets.items()}
+    return {name: _values(item) for name, item in datasets.items()}
+
+
+def _values(item: h5py.Dataset) -> np.ndarray:
+    """Values in the type that the file declares; `item[()]` would change that of a scalar."""
+    values = np.empty(item.shape, item.dtype)
+    if values.size:
+        item.read_direct(values)
+    return values
 
 
 def _bytes_needed(item: h5py.Dataset) -> int:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
+from ase.io import read, write
 from ase.io.formats import filetype, open_with_compression
 
 from physml.errors import DataError, PhysmlError
+from physml.io.manifest import atomic_path
 
 FORMATS = "extxyz, POSCAR, cif, LAMMPS data or another format of ASE"
 BY_LINES = (
@@ -47,6 +48,13 @@ def read_structures(
     for number, atoms in enumerate(found):
         check(atoms, f"{path}, structure {number}", species, min_height)
     return found
+
+
+def write_structures(path: str | Path, structures: Sequence[Atoms]) -> None:
+    """Write structures as extended xyz, whole or not at all; the folder is made when needed."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        write(temporary, list(structures), format="extxyz")
 
 
 def check(

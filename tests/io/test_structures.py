@@ -1,5 +1,7 @@
 """Structures from files: read as ASE writes them, refused in one line when unusable."""
 
+import gzip
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -37,6 +39,7 @@ def test_all_structures_are_read_in_order(tmp_path):
     [
         (changed(lambda a: a.set_pbc([True, True, False])), "structure 1: is not periodic"),
         (changed(lambda a: a.set_cell(np.zeros((3, 3)))), "structure 1: its cell has no volume"),
+        (changed(lambda a: a.set_cell([9, 9, np.inf])), "structure 1: the cell is not finite"),
         (changed(lambda a: a.positions.__setitem__(3, np.nan)), "not finite"),
         (changed(lambda a: a.symbols.__setitem__(0, "Cu")), "holds Cu, not Fe"),
         (Atoms(cell=[9, 9, 9], pbc=True), "holds no atoms"),
@@ -64,6 +67,54 @@ def test_a_truncated_file_never_gives_wrong_numbers(tmp_path):
         with pytest.raises(DataError) as error:
             structures.read_structures(tmp_path / "cut.extxyz")
         assert "\n" not in str(error.value)
+
+
+def test_written_structures_return(tmp_path):
+    rattled = changed(lambda a: a.rattle(0.1, seed=1))
+    structures.write_structures(tmp_path / "new" / "a.extxyz", [IRON, rattled])
+    _, found = structures.read_structures(tmp_path / "new" / "a.extxyz", ["Fe"], 8.5)
+    np.testing.assert_allclose(found.positions, rattled.positions, atol=1e-8)
+    np.testing.assert_allclose(found.cell.array, IRON.cell.array, atol=1e-12)
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.extxyz"]
+
+
+def test_a_cut_poscar_is_refused(tmp_path):
+    write(tmp_path / "POSCAR", IRON)
+    content = (tmp_path / "POSCAR").read_bytes()
+    for end in [*range(0, len(content), 53), *range(len(content) - 30, len(content))]:
+        (tmp_path / "POSCAR").write_bytes(content[:end])
+        with pytest.raises(DataError):
+            structures.read_structures(tmp_path / "POSCAR")
+
+
+def test_compressed_files_are_held_to_the_same(tmp_path):
+    write(tmp_path / "a.extxyz", [IRON, IRON])
+    content = (tmp_path / "a.extxyz").read_bytes()
+    (tmp_path / "a.xyz.gz").write_bytes(gzip.compress(content))
+    assert len(structures.read_structures(tmp_path / "a.xyz.gz")) == 2
+    (tmp_path / "a.xyz.gz").write_bytes(gzip.compress(content[:-3]))
+    with pytest.raises(DataError, match="truncated"):
+        structures.read_structures(tmp_path / "a.xyz.gz")
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("54\n", "99999999999999\n", r"should have 99999999999999 atoms, and has 110"),
+        ("54\n", "-54\n", "should have -54 atoms"),
+        ("54\n", "53\n", "stands where a number of atoms should"),
+        ("54\n", "55\n", "stands where a number of atoms should"),
+        ("54\n", "\n54\n", "0 of its 2 structures can be read"),
+        ("Fe ", "Xx ", "cannot be read"),
+    ],
+)
+def test_a_damaged_count_is_refused_at_once(tmp_path, old, new, message):
+    """ASE stops at an empty line without a word, and walks to any count, however large."""
+    write(tmp_path / "a.extxyz", [IRON, IRON])
+    text = (tmp_path / "a.extxyz").read_text()
+    (tmp_path / "a.extxyz").write_text(text.replace(old, new, 1))
+    with pytest.raises(DataError, match=message):
+        structures.read_structures(tmp_path / "a.extxyz")
 
 
 @pytest.mark.parametrize("content", [b"", b"<html></html>\n", b"\x00\xff" * 50, b"3\nno\nFe 0\n"])
