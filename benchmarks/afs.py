@@ -144,8 +144,8 @@ def variants(repeats: int) -> None:
                 np.testing.assert_allclose(ours(vectors), rival(vectors), rtol=1e-9, atol=1e-9)
                 best.append(
                     paired(
-                        lambda run=ours: run(vectors).block_until_ready(),
-                        lambda run=rival: run(vectors).block_until_ready(),
+                        lambda run=ours, x=vectors: run(x).block_until_ready(),
+                        lambda run=rival, x=vectors: run(x).block_until_ready(),
                         repeats,
                     )
                 )

@@ -126,9 +126,7 @@ def objective(config: Config) -> Objective:
             metrics[f"{name}_log10_alpha"] = float(np.log10(path.alphas[path.best]))
         return state._replace(params=weights, step=state.step + 1), metrics
 
-    def evaluate_rows(
-        state: TrainState, rows: Mapping[str, np.ndarray]
-    ) -> dict[str, float]:
+    def evaluate_rows(state: TrainState, rows: Mapping[str, np.ndarray]) -> dict[str, float]:
         error = {name: rows[name] @ state.params[name] - rows["entropy"] for name in MODELS}
         return {f"{name}_mae": float(np.abs(e).mean()) for name, e in error.items()}
 
@@ -215,9 +213,7 @@ def predictive_bars(
     return bars
 
 
-def errors(
-    name: str, predictions: np.ndarray, train: Mapping[str, np.ndarray]
-) -> dict[str, float]:
+def errors(name: str, predictions: np.ndarray, train: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Mean absolute and root mean square errors, kB: all, interstitials, vacancies, by class."""
     error, classes = predictions - train["entropy"], train["classes"].astype(str)
     numbers = {
@@ -232,9 +228,7 @@ def errors(
     return numbers
 
 
-def learning_curves(
-    config: Config, train: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def learning_curves(config: Config, train: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Test error of every model on growing shares of the training groups, per fold."""
     folds = linear.grouped_folds(train["groups"], config.folds, config.seed)
     arrays = {}

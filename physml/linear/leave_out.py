@@ -20,9 +20,7 @@ def _filters(spectrum: Spectrum, alphas: Vector) -> Float[np.ndarray, "k a"]:
     """Diagonal D with H = Z D Z^T for tall X (Z = X V); with I - H = U D U^T for wide X."""
     shifted = spectrum.eigenvalues[:, None] + alphas
     numerator = np.ones_like(shifted) if spectrum.left is None else alphas + 0 * shifted
-    return np.asarray(
-        np.divide(numerator, shifted, out=np.zeros_like(shifted), where=shifted > 0)
-    )
+    return np.asarray(np.divide(numerator, shifted, out=np.zeros_like(shifted), where=shifted > 0))
 
 
 def _basis(problem: Problem, spectrum: Spectrum, rows: slice | np.ndarray) -> np.ndarray:
