@@ -22,8 +22,11 @@ from . import dataset
 from .config import PRESETS, Config, check
 from .figures import figures
 
-ALPHAS = 10.0 ** np.arange(-10.0, 4.5, 0.5)  # penalties, per row of the fit
-MODELS = ("linear", "products", "random")  # names of the feature sets, simplest first
+# Penalties per row of the fit, on columns of unit size: ranges that hold the best one well inside.
+RICH = 10.0 ** np.arange(-4.0, 1.5, 0.5)
+ALPHAS = {"linear": 10.0 ** np.arange(-13.0, -3.0, 0.5), "products": RICH, "random": RICH}
+MODELS = tuple(ALPHAS)  # names of the feature sets, simplest first
+FEWEST = 20  # rows that a point of the learning curve is fitted to
 FRACTIONS = (0.125, 0.25, 0.5, 1.0)  # of the training rows, for the learning curve
 TEMPERATURE = 1000.0  # K, of the published entropies
 ONE_SIGMA = 0.6827  # share of errors that a predictive bar should cover
@@ -119,7 +122,7 @@ def objective(config: Config) -> Objective:
         weights, metrics = {}, {}
         for name in MODELS:
             path = linear.weighted_ridge(
-                train[name], train["entropy"], _alphas(train), train["kinds"], scale=True
+                train[name], train["entropy"], _alphas(name, train), train["kinds"], scale=True
             )
             weights[name] = path.weights
             metrics[f"{name}_left_out_mae"] = float(path.loo_mae[path.best])
@@ -133,8 +136,8 @@ def objective(config: Config) -> Objective:
     return Objective(init, step, evaluate_rows)
 
 
-def _alphas(train: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.asarray(ALPHAS * len(train["entropy"]))
+def _alphas(name: str, train: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.asarray(ALPHAS[name] * len(train["entropy"]))
 
 
 def evaluate(config: Config, state: TrainState, splits: Splits) -> Results:
@@ -148,13 +151,13 @@ def evaluate(config: Config, state: TrainState, splits: Splits) -> Results:
     arrays |= {name: train[name] for name in ("entropy", "energy", "classes")}
     for name in MODELS:
         arrays[f"fitted_{name}"] = train[name] @ state.params[name]
-    labels = {"random": np.arange(len(train["entropy"])), "grouped": train["groups"]}
-    for split, groups in labels.items():
-        folds = linear.grouped_folds(groups, config.folds, config.seed)
+    rows = np.arange(len(train["entropy"]))
+    for split, groups in (("random", None), ("grouped", train["groups"])):
+        folds = linear.grouped_folds(rows if groups is None else groups, config.folds, config.seed)
         predictions = {"class_mean": class_means(train, folds)}
         for name in progress(MODELS, f"{split} folds"):
             found = linear.cross_predict(
-                train[name], train["entropy"], _alphas(train), folds, groups,
+                train[name], train["entropy"], _alphas(name, train), folds, groups,
                 noise=train["kinds"], scale=True,
             )  # fmt: skip
             predictions[name] = found.predictions
@@ -231,10 +234,12 @@ def errors(name: str, predictions: np.ndarray, train: Mapping[str, np.ndarray]) 
 def learning_curves(config: Config, train: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Test error of every model on growing shares of the training groups, per fold."""
     folds = linear.grouped_folds(train["groups"], config.folds, config.seed)
+    fewest = min(len(fit) for fit, _ in folds)
+    fractions = [part for part in FRACTIONS if part == 1.0 or part * fewest >= FEWEST]
     arrays = {}
     for name in progress(MODELS, "learning curves"):
         curve = linear.learning_curve(
-            train[name], train["entropy"], _alphas(train), folds, FRACTIONS, train["groups"],
+            train[name], train["entropy"], _alphas(name, train), folds, fractions, train["groups"],
             noise=train["kinds"], seed=config.seed, scale=True,
         )  # fmt: skip
         arrays[f"curve_sizes_{name}"] = curve.sizes

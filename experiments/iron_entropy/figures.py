@@ -85,7 +85,8 @@ def _learning_curve(arrays: dict[str, np.ndarray]) -> Figure:
 def _errors_by_class(arrays: dict[str, np.ndarray]) -> Figure:
     classes = arrays["classes"].astype(str)
     names, counts = np.unique(classes, return_counts=True)
-    names, counts = names[counts >= FEWEST], counts[counts >= FEWEST]
+    common = counts >= min(FEWEST, counts.max())
+    names, counts = names[common], counts[common]
 
     def by_class(name: str) -> list[float]:
         error = np.abs(arrays[f"grouped_{name}"] - arrays["entropy"])
@@ -97,7 +98,7 @@ def _errors_by_class(arrays: dict[str, np.ndarray]) -> Figure:
         f"test MAE ({UNIT})",
         markers={"class mean": by_class("class_mean")},
         lines={"goal (MEAM)": GOAL_MAE},
-        title=f"{SPLITS['grouped']}; classes of {FEWEST} minima or more",
+        title=f"{SPLITS['grouped']}; classes of {min(counts)} minima or more",
     )
 
 

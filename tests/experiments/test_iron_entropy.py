@@ -114,7 +114,7 @@ def few(atoms, path):
         (nan, "finite"),
         (open_box, "periodic"),
         (doubled, "coincide"),
-        (tiny_cell, "height"),
+        (tiny_cell, "shorter than"),
         (truncated, "my.extxyz"),
         (empty, "my.extxyz"),
         (few, "distinct minima"),
