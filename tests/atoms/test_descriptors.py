@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.neighborlist import neighbor_list
-from jax.test_util import check_grads
 
 from physml.atoms import descriptors
 from physml.atoms.defects import bcc
@@ -200,13 +199,19 @@ STAR = np.array(
 )  # opposite, parallel and scaled neighbours: angles 0 and pi, also along the polar axis
 
 
-@pytest.mark.parametrize("form", [Form(3, 10), Form(2, 6, tensor=True, two_body=True), Form(20, 2)])
+@pytest.mark.parametrize("form", [Form(3, 10), Form(2, 4, tensor=True, two_body=True), Form(8, 1)])
 def test_gradients_at_collinear_neighbours(form):
-    """Derivatives agree with finite differences where an arccos has none."""
+    """Both modes agree with finite differences where an arccos has no derivative."""
     with jax.enable_x64(True):
-        mask = np.ones(len(STAR), bool)
-        function = jax.jit(lambda v: afs_of_vectors(v, mask, form))
-        check_grads(function, (jnp.asarray(STAR),), order=1, eps=1e-5)
+        rng = np.random.default_rng(0)
+        weights, direction = rng.normal(size=form.columns), rng.normal(size=STAR.shape)
+        function = jax.jit(lambda v: weights @ afs_of_vectors(v, np.ones(len(v), bool), form))
+        reverse = np.vdot(jax.jit(jax.grad(function))(STAR), direction)
+        forward = jax.jit(lambda v, d: jax.jvp(function, (v,), (d,))[1])(STAR, direction)
+        step = 1e-5 * direction
+        numeric = (function(STAR + step) - function(STAR - step)) / 2e-5
+    np.testing.assert_allclose([reverse, forward], numeric, rtol=1e-6)
+    np.testing.assert_allclose(reverse, forward, rtol=1e-12)
 
 
 def test_padding_changes_neither_values_nor_gradients():
