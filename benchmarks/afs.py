@@ -67,10 +67,12 @@ def quippy_cosnx(atoms: Atoms) -> Callable[[], object] | None:
 
 
 def dscribe_soap(atoms: Atoms) -> Callable[[], object] | None:
-    """SOAP power spectrum with DScribe's default (GTO) basis, the faster of its two."""
+    """SOAP power spectrum: the default (GTO) basis is the faster; `sigma` as featomic's width."""
     if (dscribe := module("dscribe.descriptors")) is None:
         return None
-    soap = dscribe.SOAP(species=["Fe"], periodic=True, r_cut=CUTOFF, n_max=N_MAX, l_max=L_MAX)
+    soap = dscribe.SOAP(
+        species=["Fe"], periodic=True, r_cut=CUTOFF, n_max=N_MAX, l_max=L_MAX, sigma=0.5
+    )
     return lambda: soap.create(atoms, n_jobs=1)
 
 

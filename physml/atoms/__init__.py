@@ -3,7 +3,7 @@
 Lengths in Å, energies in eV, entropies in kB, temperatures in K; all float64.
 """
 
-from physml.atoms.descriptors import afs
+from physml.atoms.descriptors import Form, afs, afs_of_vectors, afs_sum
 from physml.atoms.minimize import relax
 from physml.atoms.vibrations import (
     formation_entropy,
@@ -13,7 +13,10 @@ from physml.atoms.vibrations import (
 )
 
 __all__ = [
+    "Form",
     "afs",
+    "afs_of_vectors",
+    "afs_sum",
     "formation_entropy",
     "hessian",
     "relax",
