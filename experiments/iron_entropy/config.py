@@ -71,7 +71,7 @@ def check(config: Config) -> None:
 
 
 PRESETS: Mapping[str, Config] = {
-    "smoke": Config(minima=240, named=3, products=8, random_features=100, pool=0.05),
+    "smoke": Config(minima=240, named=2, products=8, random_features=100, pool=0.05),
     "default": Config(),
     "paper": Config(random_features=8000),
 }
