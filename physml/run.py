@@ -17,6 +17,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -218,6 +219,7 @@ def execute(request: Request) -> int:
             request.run_dir, "holds no finished fit", "run train with this folder first"
         )
     _refuse_foreign(request)
+    _check_writable(request.run_dir)
     from physml import backend
 
     backend.check(experiment.kernels())
@@ -231,6 +233,17 @@ def execute(request: Request) -> int:
         record.write_results(request.run_dir, results, rows)
         _draw(request, experiment, results)
     return report(request, rows)
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a run folder that cannot be made, before any work.
+
+    Raises:
+        ConfigError: a file stands in the way, or the folder above is read-only.
+    """
+    nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ConfigError(folder, "cannot be written", "name another --run-dir")
 
 
 def _refuse_foreign(request: Request) -> None:

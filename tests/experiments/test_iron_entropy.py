@@ -187,3 +187,11 @@ def test_interstitials_and_vacancies_know_their_class():
     """Named starts are what the class says (a dumbbell adds, a vacancy removes an atom)."""
     assert len(dumbbells(bcc(4), [(0, 0, 0)], [(1, 1, 0)])) == 129
     assert len(vacancies(bcc(4), [(0, 0, 0)])) == 127
+
+
+def test_a_run_folder_that_cannot_be_made(tmp_path, capsys):
+    """A file in the way is named before any work."""
+    (tmp_path / "file").write_text("mine")
+    assert command("reproduce", "smoke", "--run-dir", tmp_path / "file" / "run") == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
