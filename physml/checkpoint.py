@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from physml.errors import DataError
-from physml.io.manifest import dumps, read_json, sha256, write_json
+from physml.io.manifest import dumps, read_json, set_aside, sha256, write_json
 
 FORMAT = 1
 REMEDY = "delete the folder and train again, or restore it from a copy"
@@ -27,6 +29,7 @@ REMEDY = "delete the folder and train again, or restore it from a copy"
 class Checkpoint(NamedTuple):
     """What `restore` returns."""
 
+    path: Path
     tree: dict[str, Any]  # nested dict of NumPy arrays
     metadata: dict[str, Any]
 
@@ -35,20 +38,22 @@ def save(path: str | Path, tree: Any, metadata: Mapping[str, Any]) -> None:
     """Write a checkpoint; a crash at any moment leaves a whole one at `path`, or none.
 
     Args:
-        path: folder to make, named by its step; nothing is ever overwritten.
+        path: folder to make, named by its step. What stands there with the same arrays and
+            metadata is kept; anything else there is set aside under another name.
         tree: nested dicts, NamedTuples, tuples and lists of arrays; empty containers are left out.
             NamedTuples become dicts by field name, sequences dicts by place.
         metadata: any strict JSON values.
 
     Raises:
-        DataError: `path` exists, a leaf is not a numeric array, or a key is not a plain name.
+        DataError: a leaf is not a numeric array, or a key is not a plain name.
     """
     import orbax.checkpoint as ocp
 
-    final = Path(path).absolute()
+    final, arrays = Path(path).absolute(), _flatten(tree)
     if final.exists():
-        raise DataError(final, "a checkpoint is there already", "move it away or name another")
-    arrays = _flatten(tree)
+        if _same(final, arrays, metadata):
+            return
+        set_aside(final)
     final.parent.mkdir(parents=True, exist_ok=True)
     aside = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
@@ -100,7 +105,95 @@ def restore(path: str | Path) -> Checkpoint:
     if damaged:
         what = f"arrays differ from their sha256: {', '.join(sorted(damaged))}"
         raise DataError(folder, what, REMEDY)
-    return Checkpoint(_unflatten(arrays), manifest["metadata"])
+    return Checkpoint(folder, _unflatten(arrays), manifest["metadata"])
+
+
+def latest(folder: Path, kind: str, newest: int | None = None) -> Checkpoint | None:
+    """The newest whole checkpoint KIND-STEP in a folder, or None when there is none at all.
+
+    Args:
+        folder: holds the checkpoints.
+        kind: first part of their names.
+        newest: no later step than this.
+
+    A damaged one is named on stderr, and the one before it is taken.
+
+    Raises:
+        DataError: all are damaged; says so of the newest.
+    """
+    damage: DataError | None = None
+    for path in reversed(_steps(folder, kind)):
+        if newest is not None and _step(path) > newest:
+            continue
+        try:
+            found = restore(path)
+        except DataError as error:
+            print(f"damaged checkpoint: {error}", file=sys.stderr)
+            damage = damage or error
+            continue
+        if damage:
+            print(f"going on from {path}", file=sys.stderr)
+        return found
+    if damage:
+        raise damage
+    return None
+
+
+def prune(folder: Path, kind: str, keep: int) -> None:
+    """Delete all but the newest checkpoints KIND-STEP."""
+    for path in _steps(folder, kind)[:-keep]:
+        shutil.rmtree(path)
+
+
+def into(template: Any, found: Checkpoint) -> Any:
+    """The arrays of a checkpoint in the containers of a template with the same names and shapes.
+
+    Raises:
+        DataError: an array is missing, unknown, or of another shape or type.
+    """
+    expected, arrays = _flatten(template), _flatten(found.tree)
+    for name in sorted({*expected, *arrays}):
+        wanted, there = (
+            f"{a[name].dtype}{list(a[name].shape)}" if name in a else "absent"
+            for a in (expected, arrays)
+        )
+        if wanted != there:
+            what = f"is of another model: {name} is {there}, not {wanted}"
+            raise DataError(found.path, what, "use the options it was trained with")
+    return _rebuild(template, arrays, "")
+
+
+def _rebuild(template: Any, arrays: Mapping[str, np.ndarray], prefix: str) -> Any:
+    def below(key: str, item: Any) -> Any:
+        return _rebuild(item, arrays, f"{prefix}/{key}" if prefix else key)
+
+    if hasattr(template, "_asdict"):
+        return type(template)(**{k: below(k, v) for k, v in template._asdict().items()})
+    if isinstance(template, list | tuple):
+        return type(template)(below(str(k), v) for k, v in enumerate(template))
+    if isinstance(template, Mapping):
+        return {k: below(k, v) for k, v in template.items()}
+    return None if template is None else arrays[prefix]
+
+
+def _steps(folder: Path, kind: str) -> list[Path]:
+    named = re.compile(rf"{kind}-\d{{8,}}")
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted((path for path in paths if named.fullmatch(path.name)), key=_step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
+
+
+def _same(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bool:
+    try:
+        found = restore(path)
+    except DataError:
+        return False
+    there = {name: _describe(array) for name, array in _flatten(found.tree).items()}
+    same_arrays = there == {name: _describe(array) for name, array in arrays.items()}
+    return same_arrays and dumps(found.metadata) == dumps(dict(metadata))
 
 
 def _files(folder: Path) -> dict[str, str]:
@@ -113,6 +206,8 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
         tree = tree._asdict()
     elif isinstance(tree, list | tuple):
         tree = {str(place): item for place, item in enumerate(tree)}
+    if tree is None:
+        return {}
     if not isinstance(tree, Mapping):
         return {prefix: _leaf(tree, prefix)}
     flat: dict[str, np.ndarray] = {}

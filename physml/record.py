@@ -7,14 +7,15 @@ import dataclasses
 import hashlib
 import importlib
 import io
+import json
 import os
 import platform
 import subprocess
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -95,12 +96,42 @@ def git_state() -> dict[str, Any] | None:
         return None
 
 
-def set_aside(folder: Path) -> Path:
-    """Rename a folder to NAME-earlier-N with the first N that is free, and return that path."""
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}-earlier-{number}")).exists():
-        number += 1
-    return folder.rename(aside)
+@contextlib.contextmanager
+def open_log(folder: Path | None, length: int) -> Iterator[BinaryIO]:
+    """metrics.jsonl in a folder, cut back to `length` bytes; in memory without a folder.
+
+    Raises:
+        DataError: the log is shorter than that.
+    """
+    if folder is None:
+        yield io.BytesIO()
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "metrics.jsonl"
+    with path.open("ab") as log:
+        if log.tell() < length:
+            what = f"has {log.tell()} bytes, its checkpoint knows of {length}"
+            raise DataError(path, what, "restore the file, or name another --run-dir")
+        log.truncate(length)
+        log.seek(length)
+        yield log
+
+
+def write_metrics(log: BinaryIO, step: int, metrics: Mapping[str, float]) -> None:
+    """Append one line of strict JSON to a log."""
+    log.write(json.dumps({"step": step, **metrics}, allow_nan=False).encode() + b"\n")
+    log.flush()
+
+
+def read_metrics(folder: Path) -> dict[str, np.ndarray]:
+    """The log of a folder: metric -> (n, 2) array of step and value."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        step = record.pop("step")
+        for name, value in record.items():
+            found.setdefault(name, []).append((step, value))
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def write_results(folder: Path, results: Results, claims: Sequence[Mapping[str, Any]]) -> None:

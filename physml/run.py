@@ -5,7 +5,7 @@
 `PRESETS`; imports nothing heavy, so that `--help` is quick) and `experiment.py` (`EXPERIMENT`).
 
 Exit codes: 0 done; 1 a claim fell outside its interval; 2 bad input, one line says which;
-130 interrupted.
+75 stopped by SIGTERM and 130 by Ctrl-C: the fit has saved itself, the same command goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import importlib
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,8 +41,14 @@ COMMANDS = {
 }
 
 
+PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: a batch system may start the same command again
+
+
 class Results(TypedDict):
-    """What an evaluation found: finite numbers by name, and arrays for the figures."""
+    """What an evaluation found: finite numbers by name, and arrays for the figures.
+
+    `reproduce` and `evaluate` add the log of the fit, "log NAME": (n, 2) array of step and value.
+    """
 
     numbers: Mapping[str, float]
     arrays: Mapping[str, np.ndarray]
@@ -97,12 +104,13 @@ def main(package: str, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command of the experiment in `package`, and exit with its code."""
     try:
         request = parse(package, sys.argv[1:] if arguments is None else list(arguments))
-        sys.exit(execute(request))
+        with _terminated_by(lambda *_: sys.exit(PREEMPTED)):
+            sys.exit(execute(request))
     except (PhysmlError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last finished stage", file=sys.stderr)
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
 
 
@@ -213,26 +221,44 @@ def execute(request: Request) -> int:
         _refuse_foreign(request)
         _draw(request, experiment, record.read_results(request.run_dir))
         return 0
-    checkpoint = request.run_dir / "checkpoints" / "final"
-    if request.command == "evaluate" and not checkpoint.exists():
-        raise DataError(
-            request.run_dir, "holds no finished fit", "run train with this folder first"
-        )
+    if request.command == "evaluate":
+        _refuse_unfinished(request)
     _refuse_foreign(request)
     _check_writable(request.run_dir)
     from physml import backend
 
+    _cache_compilations()
     backend.check(experiment.kernels())
     splits = experiment.load(request.config)
     with _locked(request):
-        state = _fitted(request, experiment, splits, checkpoint)
+        best = _fitted(request, experiment, splits)
         if request.command == "train":
             return 0
-        results = experiment.evaluate(request.config, state, splits)
+        results = experiment.evaluate(request.config, best, splits)
+        logged = {f"log {k}": v for k, v in record.read_metrics(request.run_dir).items()}
+        results = {"numbers": results["numbers"], "arrays": {**results["arrays"], **logged}}
         rows = check_claims(claimed(request, experiment), results["numbers"])
         record.write_results(request.run_dir, results, rows)
         _draw(request, experiment, results)
     return report(request, rows)
+
+
+def _refuse_unfinished(request: Request) -> None:
+    from physml import checkpoint
+
+    found = checkpoint.latest(request.run_dir / "checkpoints", "step")
+    if found is None or not found.metadata["place"]["finished"]:
+        what = "holds no finished fit"
+        raise DataError(request.run_dir, what, "run train with this folder first")
+
+
+def _cache_compilations() -> None:
+    """Keep compiled code between runs, where the user has not said otherwise."""
+    import jax
+
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    if jax.config.values["jax_compilation_cache_dir"] is None and "~" not in str(home):
+        jax.config.update("jax_compilation_cache_dir", str(home / "physml" / "jax"))
 
 
 def _check_writable(folder: Path) -> None:
@@ -280,33 +306,71 @@ def _locked(request: Request) -> Iterator[None]:
         yield
 
 
-def _fitted(
-    request: Request, experiment: Experiment, splits: Splits, checkpoint: Path
-) -> TrainState:
-    """The finished fit of the folder, or a new one when code or data have changed since."""
-    from physml import checkpoint as store
-    from physml import record
-    from physml.train import TrainState, fit
+def _fitted(request: Request, experiment: Experiment, splits: Splits) -> TrainState:
+    """The best state of the fit in the folder: finished, gone on with, or begun.
+
+    A finished fit is made again when code or data have changed since; an unfinished one when the
+    data have. What was there is set aside.
+    """
+    from physml import checkpoint, record
+    from physml.io.manifest import set_aside
+    from physml.train import fit
 
     origin = record.origin(request.package, request.config)
-    if checkpoint.exists():
-        saved = store.restore(checkpoint)
-        changed = [name for name in origin if saved.metadata.get(name) != origin[name]]
+    folder = request.run_dir / "checkpoints"
+    found = checkpoint.latest(folder, "step")
+    if found:
+        finished = bool(found.metadata["place"]["finished"])
+        changed = [name for name in origin if found.metadata["origin"].get(name) != origin[name]]
         note = f"; since then changed: {', '.join(changed)}" if changed else ""
-        if not changed or request.command == "evaluate":
-            print(f"the fit in {checkpoint} is finished and kept{note}", file=sys.stderr)
-            return TrainState(**saved.tree)
-        earlier = record.set_aside(checkpoint.parent)
-        print(f"the earlier fit is now in {earlier}{note}; fitting again", file=sys.stderr)
-    with (request.run_dir / "metrics.jsonl").open("w", encoding="utf-8") as log:
-        state = fit(
-            experiment.objective(request.config),
-            splits,
-            int(getattr(request.config, "seed", 0)),
-            lambda line: print(json.dumps(dict(line), allow_nan=False), file=log, flush=True),
-        )
-    store.save(checkpoint, state, origin)
-    return state
+        stale = bool(changed) if finished else "data_sha256" in changed
+        if stale and request.command != "evaluate":
+            set_aside(request.run_dir / "metrics.jsonl")
+            print(
+                f"the earlier fit is now in {set_aside(folder)}{note}; fitting again",
+                file=sys.stderr,
+            )
+        elif finished:
+            print(f"the fit in {folder} is finished and kept{note}", file=sys.stderr)
+        else:
+            print(f"going on from {found.path}{note}", file=sys.stderr)
+    with _stopping() as asked:
+        seed = int(getattr(request.config, "seed", 0))
+        result = fit(
+            experiment.objective(request.config), splits, seed, request.run_dir, origin,
+            stop=lambda: bool(asked),
+        )  # fmt: skip
+    if not result.finished:
+        print("stopped and saved; the same command goes on", file=sys.stderr)
+        sys.exit(asked[0])
+    return result.best
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[list[int]]:
+    """A list that SIGTERM and the first Ctrl-C put their exit code in; a second Ctrl-C breaks."""
+    asked: list[int] = []
+
+    def interrupt(*_: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(130)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with _terminated_by(lambda *_: asked.append(PREEMPTED)):
+            yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _terminated_by(handler: Callable[..., Any]) -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def claimed(request: Request, experiment: Experiment) -> tuple[Claim, ...]:

@@ -1,7 +1,9 @@
 """Checkpoints come back bit-identical, or are refused by name."""
 
 import json
+import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,7 +29,8 @@ def saved(tmp_path):
 
 
 def test_a_state_returns_bit_identical(saved):
-    tree, metadata = checkpoint.restore(saved)
+    path, tree, metadata = checkpoint.restore(saved)
+    assert path == saved
     assert metadata == {"code": "abc"}
     pairs = [
         (tree["params"]["w"], STATE.params["w"]),
@@ -98,13 +101,62 @@ def test_a_manifest_edited_by_hand_is_refused(saved):
 
 
 def test_nothing_is_overwritten_and_objects_are_refused(saved):
-    with pytest.raises(DataError, match="there already"):
-        checkpoint.save(saved, STATE, {})
+    before = (saved / "manifest.json").stat().st_mtime_ns
+    checkpoint.save(saved, STATE, {"code": "abc"})  # the same is kept
+    assert (saved / "manifest.json").stat().st_mtime_ns == before
+    checkpoint.save(saved, STATE._replace(step=np.int64(6)), {"code": "abc"})
+    assert int(checkpoint.restore(saved.with_name("5-earlier-1")).tree["step"]) == 5
+    assert int(checkpoint.restore(saved).tree["step"]) == 6
     with pytest.raises(DataError, match="no numeric array"):
         checkpoint.save(saved.parent / "6", {"a": object()}, {})
     with pytest.raises(DataError, match="bad key"):
         checkpoint.save(saved.parent / "6", {"../a": np.ones(1)}, {})
-    assert [p.name for p in saved.parent.iterdir()] == ["5"]
+    assert sorted(p.name for p in saved.parent.iterdir()) == ["5", "5-earlier-1"]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(tmp_path, capsys):
+    for step in (1, 2, 10):
+        checkpoint.save(tmp_path / f"step-{step:08d}", {"step": np.int64(step)}, {})
+    assert checkpoint.latest(tmp_path, "step").tree["step"] == 10
+    assert checkpoint.latest(tmp_path, "step", newest=9).tree["step"] == 2
+    assert checkpoint.latest(tmp_path, "best") is None
+    assert capsys.readouterr().err == ""
+    victim = next(p for p in (tmp_path / "step-00000010" / "arrays").rglob("*") if p.is_file())
+    victim.write_bytes(b"x" + victim.read_bytes())
+    assert checkpoint.latest(tmp_path, "step").tree["step"] == 2
+    err = capsys.readouterr().err
+    assert "damaged checkpoint" in err and "step-00000010" in err
+    assert f"going on from {tmp_path / 'step-00000002'}" in err
+    checkpoint.prune(tmp_path, "step", keep=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000010"]
+    with pytest.raises(DataError, match="step-00000010"):
+        checkpoint.latest(tmp_path, "step")
+
+
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        (STATE._replace(params={"w": np.zeros(7)}), "params/layer/b is bfloat16[2, 3], not absent"),
+        (
+            STATE._replace(params={**STATE.params, "w": np.zeros(8)}),
+            "w is float64[7], not float64[8",
+        ),
+        (STATE._replace(step=np.int32(5)), "step is int64[], not int32[]"),
+        (STATE._replace(params={**STATE.params, "v": np.zeros(1)}), "v is absent, not float64[1]"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused(saved, other, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        checkpoint.into(other, checkpoint.restore(saved))
+
+
+def test_containers_come_back_as_the_template_has_them(saved):
+    found = checkpoint.into(STATE, checkpoint.restore(saved))
+    assert jax.tree.structure(found) == jax.tree.structure(STATE)
+    with_none = {"a": None, "b": (np.ones(2), ()), "c": [np.zeros(1)]}
+    checkpoint.save(saved.parent / "7", with_none, {})
+    again = checkpoint.into(with_none, checkpoint.restore(saved.parent / "7"))
+    assert jax.tree.structure(again) == jax.tree.structure(with_none)
 
 
 def test_an_interrupted_save_leaves_no_checkpoint(tmp_path, monkeypatch):

@@ -57,7 +57,8 @@ def objective(config):
         slope = train["x"] @ train["y"] / (train["x"] @ train["x"])
         return state._replace(params={"slope": np.array(slope)}, step=state.step + 1), {"s": slope}
 
-    return Objective(lambda key, train: TrainState({"slope": np.zeros(())}), step, lambda s, b: {})
+    init = lambda key, train: TrainState({"slope": np.zeros(())})
+    return Objective(init, step, lambda s, b: {}, compiled=False)
 
 
 def evaluate(config, state, splits):
@@ -175,10 +176,48 @@ def test_changed_code_or_data_is_fitted_again(linefit, tmp_path, capsys):
     assert linefit("reproduce", *options) == 0
     out, err = capsys.readouterr()
     assert "FITTING" in out and "code_sha256" in err
-    kept = checkpoint.restore(tmp_path / "out" / "checkpoints-earlier-1" / "final").tree
+    kept = checkpoint.latest(tmp_path / "out" / "checkpoints-earlier-1", "step").tree
     assert float(kept["params"]["slope"]) == pytest.approx(2.0, abs=0.2)
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["numbers"]["slope"] == pytest.approx(4.5, abs=0.3)
+
+
+@pytest.mark.parametrize("name, code", [("SIGTERM", 75), ("SIGINT", 130)])
+def test_a_signal_ends_after_the_step_and_the_same_command_goes_on(
+    linefit, tmp_path, capsys, name, code
+):
+    edit(tmp_path, "compiled=False)", "steps=3, compiled=False)")
+    edit(tmp_path, 'print("FITTING")', 'print("FITTING", state.step + 1)')
+    assert linefit("reproduce", "smoke", "--run-dir", "whole") == 0
+    edit(
+        tmp_path,
+        "        slope = train",
+        f"""        import os, signal
+        if state.step == 1 and not os.path.exists("once"):
+            open("once", "w").close()
+            os.kill(os.getpid(), signal.{name})
+        slope = train""",
+    )
+    capsys.readouterr()
+    assert linefit("reproduce", "smoke", "--run-dir", "out") == code
+    out, err = capsys.readouterr()
+    assert "FITTING 2" in out and "FITTING 3" not in out and "stopped and saved" in err
+    assert linefit("evaluate", "smoke", "--run-dir", "out") == 2
+    assert "no finished fit" in capsys.readouterr().err
+    edit(tmp_path, "are too few", "are much too few")  # code changed
+    assert linefit("reproduce", "smoke", "--run-dir", "out") == 0
+    out, err = capsys.readouterr()
+    assert "FITTING 3" in out and "FITTING 2" not in out and "code_sha256" in err
+    whole, stopped = ((tmp_path / f / "metrics.jsonl").read_bytes() for f in ("whole", "out"))
+    assert whole == stopped
+
+
+def test_a_fit_without_a_whole_checkpoint_is_refused(linefit, tmp_path, capsys):
+    assert linefit("train", "smoke", "--run-dir", "out") == 0
+    for path in (tmp_path / "out" / "checkpoints").rglob("manifest.json"):
+        path.write_text("{}")
+    assert linefit("reproduce", "smoke", "--run-dir", "out") == 2
+    assert "step-00000001" in capsys.readouterr().err
 
 
 def test_a_broken_claim_exits_with_1(linefit, tmp_path, capsys):

@@ -133,7 +133,7 @@ def objective(config: Config) -> Objective:
         error = {name: rows[name] @ state.params[name] - rows["entropy"] for name in MODELS}
         return {f"{name}_mae": float(np.abs(e).mean()) for name, e in error.items()}
 
-    return Objective(init, step, evaluate_rows)
+    return Objective(init, step, evaluate_rows, compiled=False)
 
 
 def _alphas(name: str, train: Mapping[str, np.ndarray]) -> np.ndarray:

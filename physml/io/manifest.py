@@ -64,6 +64,14 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return value
 
 
+def set_aside(folder: Path) -> Path:
+    """Rename a folder to NAME-earlier-N with the first N that is free, and return that path."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}-earlier-{number}")).exists():
+        number += 1
+    return folder.rename(aside)
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`; on leaving without error it is synced and renamed to it.
