@@ -1,4 +1,4 @@
-"""Linear models in float64: ridge path with exact leave-one-out, evidence, elastic net, folds.
+"""Linear models in float64: ridge with exact leave-one-out, evidence, elastic net, logistic.
 
 All of it is NumPy and LAPACK on the host, hence float64 whatever JAX's global flag says (a
 float32 input is promoted). Extensive targets (sums over atoms) need no intercept, so
@@ -12,6 +12,7 @@ penalty on the weights as they are. Weights always refer to the columns as given
 
 from physml.linear.elastic_net import ElasticNetPath, elastic_net_path
 from physml.linear.evidence import Evidence, evidence, predictive_std
+from physml.linear.logistic import Logistic, logistic, probabilities
 from physml.linear.ridge import RidgePath, predict, ridge_path, weighted_ridge
 from physml.linear.validation import (
     LearningCurve,
@@ -25,6 +26,7 @@ __all__ = [
     "ElasticNetPath",
     "Evidence",
     "LearningCurve",
+    "Logistic",
     "OutOfFold",
     "RidgePath",
     "cross_predict",
@@ -32,8 +34,10 @@ __all__ = [
     "evidence",
     "grouped_folds",
     "learning_curve",
+    "logistic",
     "predict",
     "predictive_std",
+    "probabilities",
     "ridge_path",
     "weighted_ridge",
 ]

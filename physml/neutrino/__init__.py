@@ -1,0 +1,1 @@
+"""Neutrino events in a two-view detector: event maker, pixel maps, networks."""
