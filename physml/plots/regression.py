@@ -1,74 +1,23 @@
-"""Figures in one style. Functions take NumPy arrays and return a Figure; nothing global changes.
-
-Values that are empty, of unequal length or not finite are refused (DataError) before drawing.
-"""
+"""Predicted against true values, residuals, learning curves, errors by class."""
 
 from __future__ import annotations
 
-import functools
-import io
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, Shaped
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator, ScalarFormatter
 
 from physml.errors import DataError
-from physml.io.manifest import write_bytes
+from physml.plots.style import COLOURS, GREY, HALO, checked, look, panel, styled, text
 
-P = ParamSpec("P")
-
-STYLE: Any = {  # settings of matplotlib
-    "font.size": 10,
-    "axes.labelsize": 11,
-    "axes.titlesize": 11,
-    "axes.linewidth": 0.8,
-    "axes.axisbelow": True,
-    "xtick.direction": "in",
-    "ytick.direction": "in",
-    "xtick.top": True,
-    "ytick.right": True,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "legend.handletextpad": 0.3,
-    "lines.linewidth": 1.5,
-    "savefig.dpi": 200,
-}
-# Okabe and Ito's palette, distinct under the common kinds of colour blindness; markers repeat the
-# distinction for print in grey.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#B8A900")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
-GREY = "#8A8A8A"
 STROKES = ("--", ":", "-.")
-HALO: Any = [withStroke(linewidth=2.0, foreground="white")]  # keeps text legible over points
 NOTE: Any = {"title_fontsize": 8, "alignment": "left"}  # of a legend
 FEWEST_FOR_BANDS = 200  # points: fewer make no useful quantiles in bins
-
-
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw within `STYLE`; matplotlib's own settings return afterwards."""
-
-    @functools.wraps(draw)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return wrapper
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, whole or not at all."""
-    content = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(content, format="png")
-    write_bytes(path, content.getvalue())
 
 
 @styled
@@ -100,13 +49,13 @@ def parity(
         title: over the panel.
 
     Raises:
-        DataError: see the head of this module.
+        DataError: see `physml.plots`.
     """
-    actual, predicted = _checked(quantity, actual, predicted)
+    actual, predicted = checked(quantity, actual, predicted)
     shown = [actual, predicted]
-    figure, axes = _panel(6.5, 4.8)
+    figure, axes = panel(6.5, 4.8)
     if train is not None:
-        shown += _checked(f"{quantity} of training", *train)
+        shown += checked(f"{quantity} of training", *train)
     low, high = min(a.min() for a in shown), max(a.max() for a in shown)
     margin = 0.04 * ((high - low) or 1.0)
     limits = (low - margin, high + margin)
@@ -117,11 +66,11 @@ def parity(
         axes.plot(*shown[2:], "o", color=GREY, label="train", zorder=2, **faint)
         lines.append(f"train {_errors(shown[2], shown[3], unit)}")
     if bars is not None:
-        _error_bars(axes, actual, predicted, _checked(quantity, actual, bars)[1], bars_label)
+        _error_bars(axes, actual, predicted, checked(quantity, actual, bars)[1], bars_label)
     _points(axes, actual, predicted, classes)
     lines.append(f"test {_errors(actual, predicted, unit)}")
     if baseline is not None:
-        lines.append(f"class mean {_errors(actual, _checked(quantity, actual, baseline)[1], unit)}")
+        lines.append(f"class mean {_errors(actual, checked(quantity, actual, baseline)[1], unit)}")
     axes.set(xlim=limits, ylim=limits, aspect="equal", title=title)
     _corner_text(axes, "\n".join(lines), actual, predicted)
     axes.set(xlabel=f"{quantity}, computed ({unit})", ylabel=f"{quantity}, predicted ({unit})")
@@ -145,10 +94,10 @@ def residuals(
     numbers of points.
 
     Raises:
-        DataError: see the head of this module.
+        DataError: see `physml.plots`.
     """
-    actual, predicted = _checked(quantity, actual, predicted)
-    figure, axes = _panel(6.2, 3.8)
+    actual, predicted = checked(quantity, actual, predicted)
+    figure, axes = panel(6.2, 3.8)
     axes.axhline(0.0, color="black", linewidth=0.8, zorder=1)
     _points(axes, actual, predicted - actual, classes)
     if len(actual) >= FEWEST_FOR_BANDS:
@@ -174,10 +123,10 @@ def scatter(
     """Points of two quantities, coloured by class; `labelled` ones are starred and numbered.
 
     Raises:
-        DataError: see the head of this module.
+        DataError: see `physml.plots`.
     """
-    x, y = _checked(y_label, x, y)
-    figure, axes = _panel(7.2, 4.4)
+    x, y = checked(y_label, x, y)
+    figure, axes = panel(7.2, 4.4)
     _points(axes, x, y, classes)
     hollow: Any = {"markersize": 8, "markeredgewidth": 0.8, "markerfacecolor": "none"}
     for number, (name, point) in enumerate((labelled or {}).items(), start=1):
@@ -209,13 +158,13 @@ def learning_curve(
         title: over the panel.
 
     Raises:
-        DataError: see the head of this module; or a size or error is not positive.
+        DataError: see `physml.plots`; or a size or error is not positive.
     """
-    figure, axes = _panel(6.6, 3.9)
+    figure, axes = panel(6.6, 3.9)
     ticks, folds = set(), 1
     for k, (name, (sizes, errors)) in enumerate(curves.items()):
         table, where = _rows(name, errors), _rows(name, sizes).mean(axis=1)
-        _checked(name, where, table[:, 0])
+        checked(name, where, table[:, 0])
         folds = max(folds, table.shape[1])
         ticks |= {round(size) for size in where}
         axes.errorbar(
@@ -226,7 +175,7 @@ def learning_curve(
             elinewidth=0.8,
             markersize=5,
             label=name,
-            **_look(k),
+            **look(k),
         )
     for k, (name, value) in enumerate((baselines or {}).items()):
         axes.axhline(value, color=GREY, linestyle=STROKES[k % 3], label=name)
@@ -258,12 +207,12 @@ def bars(
         title: over the panel.
 
     Raises:
-        DataError: see the head of this module.
+        DataError: see `physml.plots`.
     """
     place, width = np.arange(float(len(groups))), 0.8 / max(len(series), 1)
     for name, values in {**series, **(markers or {})}.items():
-        _checked(name, place, values)
-    figure, axes = _panel(max(4.8, 0.75 * len(groups) + 2.6), 3.8)
+        checked(name, place, values)
+    figure, axes = panel(max(4.8, 0.75 * len(groups) + 2.6), 3.8)
     for k, (name, values) in enumerate(series.items()):
         offset = (k - (len(series) - 1) / 2) * width
         drawn = axes.bar(place + offset, values, 0.92 * width, color=COLOURS[k % 8], label=name)
@@ -284,29 +233,9 @@ def bars(
 
 def annotate_numbers(axes: Axes, drawn: BarContainer, form: str = "%.2f") -> None:
     """Write the height of each bar above it, upright so that narrow bars have room."""
-    for text in axes.bar_label(drawn, fmt=form, fontsize=7, rotation=90, padding=2):
-        text.set_path_effects(HALO)
-        text.set_zorder(5)
-
-
-def _panel(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _checked(where: str, *arrays: Any) -> list[np.ndarray]:
-    """The arrays as float64 (n,), n the same and at least 1, all finite."""
-    plain = [np.asarray(a, dtype=np.float64) for a in arrays]
-    if any(a.ndim != 1 for a in plain) or len({len(a) for a in plain}) > 1:
-        shapes = " and ".join(str(a.shape) for a in plain)
-        raise DataError(where, f"cannot be drawn: shapes {shapes}", "give one value per point")
-    if len(plain[0]) == 0:
-        raise DataError(where, "cannot be drawn: it holds no values", "give at least one point")
-    bad = sum(int((~np.isfinite(a)).sum()) for a in plain)
-    if bad:
-        what = f"cannot be drawn: {bad} values are not finite"
-        raise DataError(where, what, "find out what made them")
-    return plain
+    for number in axes.bar_label(drawn, fmt=form, fontsize=7, rotation=90, padding=2):
+        number.set_path_effects(HALO)
+        number.set_zorder(5)
 
 
 def _rows(where: str, values: Any) -> Float[np.ndarray, "sizes folds"]:
@@ -319,14 +248,9 @@ def _rows(where: str, values: Any) -> Float[np.ndarray, "sizes folds"]:
     return table
 
 
-def _look(k: int) -> dict[str, Any]:
-    """Colour and marker of the k-th class: 64 pairs, the first eight differ in both."""
-    return {"color": COLOURS[k % 8], "marker": MARKERS[(k + k // 8) % 8]}
-
-
 def _points(axes: Axes, x: np.ndarray, y: np.ndarray, classes: np.ndarray | None) -> None:
     """Points in one look per class, small where they are many; rare classes lie on top."""
-    labels = np.full(len(x), "test") if classes is None else _text(np.asarray(classes))
+    labels = np.full(len(x), "test") if classes is None else text(np.asarray(classes))
     if labels.shape != x.shape:
         raise DataError("classes", f"has shape {labels.shape}, not {x.shape}", "label each point")
     names, counts = np.unique(labels, return_counts=True)
@@ -344,7 +268,7 @@ def _points(axes: Axes, x: np.ndarray, y: np.ndarray, classes: np.ndarray | None
             label=str(name),
             zorder=3.0 + height[k] / len(names),
             rasterized=True,
-            **_look(k),
+            **look(k),
         )
 
 
@@ -394,7 +318,3 @@ def _plain_ticks(axes: Axes, sizes: Sequence[int]) -> None:
     if len(sizes) > 1 and np.all(apart):
         axes.xaxis.set_major_locator(FixedLocator([float(size) for size in sizes]))
         axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _text(labels: np.ndarray) -> np.ndarray:
-    return np.char.decode(labels) if labels.dtype.kind == "S" else labels.astype(str)
