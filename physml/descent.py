@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from physml.errors import ConfigError
+from physml.options import Descent, check_descent
 from physml.train import Batch, Metrics, Objective, TrainState, in_batches
 
 Loss = Callable[[Any, Batch, Any], tuple[Any, Metrics]]
@@ -20,44 +19,6 @@ Loss = Callable[[Any, Batch, Any], tuple[Any, Metrics]]
 
 PerRow = Callable[[Any, Batch], Mapping[str, Any]]
 """(params, batch) -> name -> array with one value per row; "loss" is one of them."""
-
-
-@dataclass(frozen=True)
-class Descent:
-    """Options of a fit by gradient descent."""
-
-    steps: int = 1000  # optimiser steps
-    batch_size: int = 64  # rows per step, over all devices
-    learning_rate: float = 1e-3  # the highest of the schedule
-    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
-    warmup: float = 0.05  # share of the steps in which the rate rises from 0
-    plateau: int = 100  # steps without a better mean loss before the rate is halved
-    weight_decay: float = 0.0  # of AdamW
-    clip: float = 1.0  # largest norm of the gradient
-    accumulate: int = 1  # batches whose mean gradient makes one update
-    evaluate_every: int = 0  # steps between evaluations and checkpoints; 0: at the end only
-    patience: int = 0  # evaluations without a better one before it stops early; 0: never
-
-
-def check(options: Descent) -> None:
-    """Refuse options out of range.
-
-    Raises:
-        ConfigError: names the option and the range.
-    """
-    ranges = {
-        "steps": (1, 10**9), "batch_size": (1, 10**7), "learning_rate": (1e-12, 10.0),
-        "warmup": (0.0, 0.99), "plateau": (1, 10**9), "weight_decay": (0.0, 10.0),
-        "clip": (1e-12, 1e12), "accumulate": (1, 10**6), "evaluate_every": (0, 10**9),
-        "patience": (0, 10**6),
-    }  # fmt: skip
-    for name, (low, high) in ranges.items():
-        if not low <= getattr(options, name) <= high:
-            option = f"--descent.{name.replace('_', '-')}"
-            raise ConfigError(option, f"is {getattr(options, name)}", f"give {low:g} to {high:g}")
-    if options.patience and not options.evaluate_every:
-        what = "needs evaluations to count"
-        raise ConfigError("--descent.patience", what, "give --descent.evaluate-every too")
 
 
 def optimizer(options: Descent) -> optax.GradientTransformationExtraArgs:
@@ -101,7 +62,7 @@ def objective(
     Raises:
         ConfigError: an option is out of range.
     """
-    check(options)
+    check_descent(options)
     descent = optimizer(options)
 
     def begin(key: Any, train: Batch) -> TrainState:

@@ -155,6 +155,14 @@ def write_results(folder: Path, results: Results, claims: Sequence[Mapping[str, 
     write_json(folder / "results.json", {**found, "arrays_sha256": sha256(folder / "results.npz")})
 
 
+def write_tables(folder: Path, tables: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Write each table as NAME.root with a tree of the same name, in place of an earlier one."""
+    for name, columns in tables.items():
+        from physml.io import root
+
+        root.write(folder / f"{name}.root", name, columns, replace=True)
+
+
 def read_results(folder: Path) -> Results:
     """Results of a finished run.
 

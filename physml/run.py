@@ -22,7 +22,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, NotRequired, TypedDict
 
 from physml.errors import ConfigError, DataError, PhysmlError
 
@@ -52,6 +52,7 @@ class Results(TypedDict):
 
     numbers: Mapping[str, float]
     arrays: Mapping[str, np.ndarray]
+    tables: NotRequired[Mapping[str, Mapping[str, np.ndarray]]]  # each written as NAME.root
 
 
 class Claim(NamedTuple):
@@ -142,7 +143,7 @@ def parse(package: str, arguments: list[str]) -> Request:
 
 def _suggest(word: str, choices: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(word, list(choices), n=1)
-    return f"perhaps you meant {near[0]}" if near else f"use one of {', '.join(choices)}"
+    return _maybe(near, f"use one of {', '.join(choices)}")
 
 
 def _usage(package: str, about: str, presets: Mapping[str, Any]) -> str:
@@ -172,15 +173,24 @@ def _options(prog: str, default: Any, arguments: list[str]) -> Any:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(type(default), default=default, args=arguments, prog=prog)
+            return tyro.cli(
+                type(default), default=default, args=arguments, prog=prog,
+                description="--run-dir DIR names the folder of results; the same again resumes.",
+            )  # fmt: skip
     except SystemExit as stop:
         if not stop.code:
             raise
     lines = [line.strip(" │|") for line in complaint.getvalue().splitlines()]
     said = next((x for x in lines[1:] if x and x.strip("-─╭╮╰╯ ")), "the options are wrong")
-    near = [line.split()[0] for line in lines if line.startswith("--") and line.strip("-─")]
-    remedy = f"perhaps you meant {near[0]}" if near else f"see {prog} --help"
-    raise ConfigError("options", said.rstrip("."), remedy)
+    named = [line.split()[0] for line in lines if line.startswith("--") and line.strip("-─")]
+    if said.startswith("Unrecognized options: --"):  # tyro lists the value as one more option
+        said = said.partition(",")[0]
+        raise ConfigError("options", said, _maybe(named, f"see {prog} --help"))
+    raise ConfigError("options", said.rstrip("."), f"see {prog} --help")
+
+
+def _maybe(near: Sequence[str], otherwise: str) -> str:
+    return f"perhaps you meant {near[0]}" if near else otherwise
 
 
 def _plain(config: Any) -> dict[str, Any]:
@@ -236,8 +246,9 @@ def execute(request: Request) -> int:
             return 0
         results = experiment.evaluate(request.config, best, splits)
         logged = {f"log {k}": v for k, v in record.read_metrics(request.run_dir).items()}
-        results = {"numbers": results["numbers"], "arrays": {**results["arrays"], **logged}}
         rows = check_claims(claimed(request, experiment), results["numbers"])
+        record.write_tables(request.run_dir, results.get("tables", {}))
+        results = {"numbers": results["numbers"], "arrays": {**results["arrays"], **logged}}
         record.write_results(request.run_dir, results, rows)
         _draw(request, experiment, results)
     return report(request, rows)

@@ -19,10 +19,11 @@ import pytest
 
 from physml import checkpoint, descent
 from physml.errors import ConfigError
+from physml.options import Descent
 from physml.record import read_metrics
 from physml.train import fit
 
-OPTIONS = descent.Descent(
+OPTIONS = Descent(
     steps=24, batch_size=8, learning_rate=0.05, schedule="plateau", plateau=3, accumulate=2,
     clip=0.5, weight_decay=0.01, evaluate_every=5,
 )  # fmt: skip
@@ -176,7 +177,7 @@ def steps_of(options, slopes, values=None):
     return np.array(found)
 
 
-PLAIN = descent.Descent(steps=100, learning_rate=0.1, schedule="constant", warmup=0.0, clip=1e9)
+PLAIN = Descent(steps=100, learning_rate=0.1, schedule="constant", warmup=0.0, clip=1e9)
 
 
 def test_adam_against_its_formula():

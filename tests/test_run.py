@@ -240,7 +240,8 @@ def test_own_options_are_not_held_against_the_claims(linefit, tmp_path, capsys):
         (("reproduec",), "perhaps you meant reproduce"),
         (("reproduce", "smok"), "perhaps you meant smoke"),
         (("reproduce", "smoke", "--nose", "1"), "perhaps you meant --noise"),
-        (("reproduce", "smoke", "--points", "many"), "invalid literal"),
+        (("reproduce", "smoke", "--points", "many"), "'many'; see python -m linefit"),
+        (("reproduce", "smoke", "--point", "3"), "options: --point; perhaps you meant --points"),
         (("reproduce", "smoke", "--noise", "nan"), "--noise: is nan"),
         (("reproduce", "smoke", "--noise", "inf"), "--noise: is inf"),
         (("reproduce", "smoke", "--seed", "-1"), "--seed: is -1"),
@@ -323,5 +324,5 @@ def test_help_lists_everything_and_loads_no_jax(linefit, tmp_path):
 
     for word in ("A straight line", "reproduce", "evaluate", "figures", "smoke, default"):
         assert word in said("--help")
-    for word in ("--noise FLOAT", "standard deviation", "default: 0.1"):
+    for word in ("--noise FLOAT", "standard deviation", "default: 0.1", "--run-dir"):
         assert word in said("reproduce", "smoke", "--help")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from physml.errors import ConfigError
+from physml.options import check_ranges
 
 DATA = Path(__file__).parent / "data"
 
@@ -60,11 +61,7 @@ def check(config: Config) -> None:
         "folds": (2, 100),
         "pool": (1e-3, 0.5),
     }
-    for name, (low, high) in ranges.items():
-        value = getattr(config, name)
-        if value is not None and not low <= value <= high:
-            option = f"--{name.replace('_', '-')}"
-            raise ConfigError(option, f"is {value}", f"give {low:g} to {high:g}")
+    check_ranges(config, ranges)
     if config.structures is None and (config.potential is not None or config.bulk is not None):
         what = "changes nothing without --structures"
         raise ConfigError("--potential/--bulk", what, "give --structures too")

@@ -1,0 +1,62 @@
+"""Options that experiments share, and the check of their ranges; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from physml.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Options of a fit by gradient descent."""
+
+    steps: int = 1000  # optimiser steps
+    batch_size: int = 64  # rows per step, over all devices
+    learning_rate: float = 1e-3  # the highest of the schedule
+    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
+    warmup: float = 0.05  # share of the steps in which the rate rises from 0
+    plateau: int = 100  # steps without a better mean loss before the rate is halved
+    weight_decay: float = 0.0  # of AdamW
+    clip: float = 1.0  # largest norm of the gradient
+    accumulate: int = 1  # batches whose mean gradient makes one update
+    evaluate_every: int = 0  # steps between evaluations and checkpoints; 0: at the end only
+    patience: int = 0  # evaluations without a better one before it stops early; 0: never
+
+
+def check_ranges(options: Any, ranges: Mapping[str, tuple[float, float]], prefix: str = "") -> None:
+    """Refuse options out of range, before any work.
+
+    Args:
+        options: a dataclass; a value of None is not checked.
+        ranges: field -> smallest and largest value.
+        prefix: of the option on the command line, such as "descent.".
+
+    Raises:
+        ConfigError: names the option, its value and the range.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:
+            option = f"--{prefix}{name.replace('_', '-')}"
+            raise ConfigError(option, f"is {value}", f"give {low:g} to {high:g}")
+
+
+def check_descent(options: Descent) -> None:
+    """Refuse options of a descent that are out of range.
+
+    Raises:
+        ConfigError: names the option and the range.
+    """
+    ranges = {
+        "steps": (1, 10**9), "batch_size": (1, 10**7), "learning_rate": (1e-12, 10.0),
+        "warmup": (0.0, 0.99), "plateau": (1, 10**9), "weight_decay": (0.0, 10.0),
+        "clip": (1e-12, 1e12), "accumulate": (1, 10**6), "evaluate_every": (0, 10**9),
+        "patience": (0, 10**6),
+    }  # fmt: skip
+    check_ranges(options, ranges, "descent.")
+    if options.patience and not options.evaluate_every:
+        what = "needs evaluations to count"
+        raise ConfigError("--descent.patience", what, "give --descent.evaluate-every too")
