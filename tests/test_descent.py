@@ -91,6 +91,37 @@ def test_a_fit_stopped_every_few_steps_ends_with_the_same_bits(tmp_path, whole, 
     assert files(tmp_path) == whole
 
 
+def test_a_full_disk_while_saving_loses_nothing(tmp_path, whole, monkeypatch):
+    write, calls = checkpoint.write_json, [0]
+
+    def full(path, value):
+        calls[0] += 1
+        if calls[0] == 3:
+            raise OSError(28, "No space left on device")
+        write(path, value)
+
+    monkeypatch.setattr(checkpoint, "write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        fit(network(OPTIONS), SPLITS, seed=3, folder=tmp_path)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["best-00000005", "step-00000005"]  # whole ones only, nothing half-written
+    fit(network(OPTIONS), SPLITS, seed=3, folder=tmp_path)
+    assert files(tmp_path) == whole
+
+
+def test_a_damaged_last_checkpoint_costs_steps_but_no_bits(tmp_path, whole, capsys):
+    fit(
+        network(OPTIONS), SPLITS, seed=3, folder=tmp_path, stop=iter([False] * 16 + [True]).__next__
+    )
+    damaged = checkpoint.latest(tmp_path / "checkpoints", "step").path
+    assert damaged.name == "step-00000017"
+    victim = max((damaged / "arrays").rglob("*"), key=lambda p: p.stat().st_size * p.is_file())
+    victim.write_bytes(victim.read_bytes()[:-1] + b"?")
+    fit(network(OPTIONS), SPLITS, seed=3, folder=tmp_path)
+    assert "step-00000017" in capsys.readouterr().err
+    assert files(tmp_path) == whole
+
+
 def forever(folder, steps):
     options = replace(OPTIONS, steps=steps, evaluate_every=20)
     fit(network(options), SPLITS, seed=3, folder=Path(folder))
