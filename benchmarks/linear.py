@@ -38,7 +38,7 @@ def peer(name: str) -> ModuleType | None:
 
 
 def problem(n: int, p: int, collinear: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Correlated features (neighbouring columns 0.67), or p columns near p/10 dimensions."""
+    """Correlated features (neighbouring columns 0.50), or p columns near p/10 dimensions."""
     rng = np.random.default_rng(p)
     if collinear:
         rank = max(5, p // 10)

@@ -85,7 +85,6 @@ def restore(path: str | Path) -> Checkpoint:
     manifest = read_json(folder / "manifest.json")
     if manifest.get("format") != FORMAT:
         raise DataError(folder, f"format {manifest.get('format')!r} is not {FORMAT}", REMEDY)
-    expected = manifest.get("arrays")
     if manifest.pop("sha256", None) != _digest(manifest):
         raise DataError(folder, "the manifest of the checkpoint is damaged", REMEDY)
     if _files(folder) != manifest["files"]:

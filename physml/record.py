@@ -76,9 +76,12 @@ def code_sha256(package: str) -> str:
 
 def data_sha256(config: Any) -> dict[str, str]:
     """The sha256 of every file that a path of the config names, or that lies in that folder."""
-    paths = [v for v in dataclasses.asdict(config).values() if isinstance(v, Path)]
-    files = [f for p in paths for f in (sorted(p.iterdir()) if p.is_dir() else [p]) if f.is_file()]
-    return {file.name: sha256(file) for file in files}
+    found: dict[str, str] = {}
+    for option, path in dataclasses.asdict(config).items():
+        if isinstance(path, Path):
+            files = sorted(path.iterdir()) if path.is_dir() else [path]
+            found |= {f"{option}/{f.name}": sha256(f) for f in files if f.is_file()}
+    return found
 
 
 def git_state() -> dict[str, Any] | None:
@@ -96,25 +99,49 @@ def git_state() -> dict[str, Any] | None:
         return None
 
 
+def set_run_aside(folder: Path) -> Path:
+    """Move all that a fit has left in a run folder to its folder earlier-N, and return that."""
+    number = 1
+    while (aside := folder / f"earlier-{number}").exists():
+        number += 1
+    aside.mkdir()
+    # The checkpoints go last: while they stand, a call that was killed here is made again.
+    names = ("results.json", "results.npz", "figures", "metrics.jsonl", "checkpoints")
+    for path in (*sorted(folder.glob("*.root")), *(folder / name for name in names)):
+        if path.exists():
+            path.rename(aside / path.name)
+    return aside
+
+
 @contextlib.contextmanager
-def open_log(folder: Path | None, length: int) -> Iterator[BinaryIO]:
+def open_log(folder: Path | None, length: int, digest: str) -> Iterator[BinaryIO]:
     """metrics.jsonl in a folder, cut back to `length` bytes; in memory without a folder.
 
     Raises:
-        DataError: the log is shorter than that.
+        DataError: the sha256 of these bytes is not `digest`.
     """
     if folder is None:
         yield io.BytesIO()
         return
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "metrics.jsonl"
-    with path.open("ab") as log:
-        if log.tell() < length:
-            what = f"has {log.tell()} bytes, its checkpoint knows of {length}"
-            raise DataError(path, what, "restore the file, or name another --run-dir")
-        log.truncate(length)
+    with path.open("a+b") as log:
+        log.seek(0)
+        if length and hashlib.sha256(log.read(length)).hexdigest() != digest:
+            remedy = "restore the file, or name another --run-dir"
+            raise DataError(path, "is not the log that its checkpoint knows", remedy)
+        if log.seek(0, io.SEEK_END) > length:
+            log.truncate(length)
         log.seek(length)
         yield log
+
+
+def log_place(log: BinaryIO) -> dict[str, Any]:
+    """Length and sha256 of a log, for the checkpoint."""
+    length = log.tell()
+    log.seek(0)
+    digest = hashlib.sha256(log.read(length)).hexdigest()
+    return {"log_bytes": length, "log_sha256": digest}
 
 
 def write_metrics(log: BinaryIO, step: int, metrics: Mapping[str, float]) -> None:
@@ -124,7 +151,7 @@ def write_metrics(log: BinaryIO, step: int, metrics: Mapping[str, float]) -> Non
 
 
 def read_metrics(folder: Path) -> dict[str, np.ndarray]:
-    """The log of a folder: metric -> (n, 2) array of step and value."""
+    """The log of a finished fit: metric -> (n, 2) array of step and value."""
     found: dict[str, list[tuple[float, float]]] = {}
     for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         record = json.loads(line)
@@ -160,7 +187,7 @@ def write_tables(folder: Path, tables: Mapping[str, Mapping[str, np.ndarray]]) -
     for name, columns in tables.items():
         from physml.io import root
 
-        root.write(folder / f"{name}.root", name, columns, replace=True)
+        root.write(folder / f"{name}.root", name, columns, overwrite=True)
 
 
 def read_results(folder: Path) -> Results:

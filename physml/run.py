@@ -157,12 +157,14 @@ def _usage(package: str, about: str, presets: Mapping[str, Any]) -> str:
 
 def _take_run_dir(arguments: list[str]) -> tuple[Path | None, list[str]]:
     for place, word in enumerate(arguments):
-        if word.startswith("--run-dir="):
-            return Path(word.partition("=")[2]), arguments[:place] + arguments[place + 1 :]
-        if word == "--run-dir":
-            if place + 1 == len(arguments):
-                raise ConfigError("--run-dir", "names no folder", "give one after it")
-            return Path(arguments[place + 1]), arguments[:place] + arguments[place + 2 :]
+        name, equals, value = word.partition("=")
+        if name != "--run-dir":
+            continue
+        after = place + 1 if equals else place + 2
+        value = value if equals else "".join(arguments[place + 1 : after])
+        if not value or value.startswith("-"):
+            raise ConfigError("--run-dir", "names no folder", "give one after it")
+        return Path(value), arguments[:place] + arguments[after:]
     return None, arguments
 
 
@@ -222,32 +224,32 @@ def execute(request: Request) -> int:
     """Do what a request asks for and return the exit code.
 
     Raises:
-        PhysmlError: bad input; then nothing was written.
+        PhysmlError: bad input or a fit without a valid answer. When the input was at fault, nothing
+            was written.
     """
     from physml import record
 
     experiment: Experiment = importlib.import_module(f"{request.package}.experiment").EXPERIMENT
+    _refuse_foreign(request)
     if request.command == "figures":
-        _refuse_foreign(request)
         _draw(request, experiment, record.read_results(request.run_dir))
         return 0
     if request.command == "evaluate":
         _refuse_unfinished(request)
-    _refuse_foreign(request)
     _check_writable(request.run_dir)
     from physml import backend
 
     _cache_compilations()
-    backend.check(experiment.kernels())
-    splits = experiment.load(request.config)
     with _locked(request):
+        backend.check(experiment.kernels())
+        splits = experiment.load(request.config)
         best = _fitted(request, experiment, splits)
         if request.command == "train":
             return 0
         results = experiment.evaluate(request.config, best, splits)
-        logged = {f"log {k}": v for k, v in record.read_metrics(request.run_dir).items()}
         rows = check_claims(claimed(request, experiment), results["numbers"])
         record.write_tables(request.run_dir, results.get("tables", {}))
+        logged = {f"log {k}": v for k, v in record.read_metrics(request.run_dir).items()}
         results = {"numbers": results["numbers"], "arrays": {**results["arrays"], **logged}}
         record.write_results(request.run_dir, results, rows)
         _draw(request, experiment, results)
@@ -267,9 +269,9 @@ def _cache_compilations() -> None:
     """Keep compiled code between runs, where the user has not said otherwise."""
     import jax
 
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    if jax.config.values["jax_compilation_cache_dir"] is None and "~" not in str(home):
-        jax.config.update("jax_compilation_cache_dir", str(home / "physml" / "jax"))
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if jax.config.values["jax_compilation_cache_dir"] is None and not home.startswith("~"):
+        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "physml", "jax"))
 
 
 def _check_writable(folder: Path) -> None:
@@ -288,33 +290,39 @@ def _refuse_foreign(request: Request) -> None:
 
     noted = request.run_dir / "config.json"
     if noted.exists() and read_json(noted) != _plain(request.config):
-        raise ConfigError(
-            request.run_dir, "belongs to a run with other options", "name another --run-dir"
-        )
+        what = "belongs to a run with other options"
+        raise ConfigError(request.run_dir, what, "name another --run-dir")
     if request.command == "figures" and not noted.exists():
         raise DataError(request.run_dir, "holds no run", "run reproduce with this folder first")
 
 
 @contextlib.contextmanager
 def _locked(request: Request) -> Iterator[None]:
-    """Make the run folder and hold it: a second run on the same folder is refused."""
+    """Make the run folder and hold it; a folder that nothing came of is removed again.
+
+    Raises:
+        ConfigError: another run holds it, or it belongs to a run with other options.
+    """
     import fcntl
 
-    from physml.io.manifest import write_json
-    from physml.record import environment
-
-    request.run_dir.mkdir(parents=True, exist_ok=True)
-    with (request.run_dir / ".lock").open("w") as lock:
+    folder = request.run_dir.absolute()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             what = "is in use by another run"
             raise ConfigError(request.run_dir, what, "wait, or name another --run-dir") from None
-        write_json(request.run_dir / "config.json", _plain(request.config))
-        write_json(
-            request.run_dir / "environment.json", environment(request.package, request.config)
-        )
-        yield
+        try:
+            _refuse_foreign(request)  # again: it may have become another's while we waited
+            yield
+        finally:
+            if not (folder / "config.json").exists() and made:
+                (folder / ".lock").unlink(missing_ok=True)
+                for path in made:
+                    with contextlib.suppress(OSError):  # something else has been put there
+                        path.rmdir()
 
 
 def _fitted(request: Request, experiment: Experiment, splits: Splits) -> TrainState:
@@ -323,28 +331,15 @@ def _fitted(request: Request, experiment: Experiment, splits: Splits) -> TrainSt
     A finished fit is made again when code or data have changed since; an unfinished one when the
     data have. What was there is set aside.
     """
-    from physml import checkpoint, record
-    from physml.io.manifest import set_aside
+    from physml import record
+    from physml.io.manifest import write_json
     from physml.train import fit
 
-    origin = record.origin(request.package, request.config)
-    folder = request.run_dir / "checkpoints"
-    found = checkpoint.latest(folder, "step")
-    if found:
-        finished = bool(found.metadata["place"]["finished"])
-        changed = [name for name in origin if found.metadata["origin"].get(name) != origin[name]]
-        note = f"; since then changed: {', '.join(changed)}" if changed else ""
-        stale = bool(changed) if finished else "data_sha256" in changed
-        if stale and request.command != "evaluate":
-            set_aside(request.run_dir / "metrics.jsonl")
-            print(
-                f"the earlier fit is now in {set_aside(folder)}{note}; fitting again",
-                file=sys.stderr,
-            )
-        elif finished:
-            print(f"the fit in {folder} is finished and kept{note}", file=sys.stderr)
-        else:
-            print(f"going on from {found.path}{note}", file=sys.stderr)
+    origin = {**record.origin(request.package, request.config), "config": _plain(request.config)}
+    _keep_or_set_aside(request, origin)
+    environment = record.environment(request.package, request.config)
+    write_json(request.run_dir / "config.json", origin["config"])
+    write_json(request.run_dir / "environment.json", environment)
     with _stopping() as asked:
         seed = int(getattr(request.config, "seed", 0))
         result = fit(
@@ -355,6 +350,34 @@ def _fitted(request: Request, experiment: Experiment, splits: Splits) -> TrainSt
         print("stopped and saved; the same command goes on", file=sys.stderr)
         sys.exit(asked[0])
     return result.best
+
+
+def _keep_or_set_aside(request: Request, origin: Mapping[str, Any]) -> None:
+    """Say what becomes of the fit in the folder, and make room for a new one where it is stale.
+
+    Raises:
+        ConfigError: it was made with other options.
+    """
+    from physml import checkpoint, record
+
+    folder = request.run_dir / "checkpoints"
+    found = checkpoint.latest(folder, "step")
+    if found is None:
+        return
+    changed = [name for name in origin if found.metadata["origin"].get(name) != origin[name]]
+    if "config" in changed:
+        what = "holds a fit with other options"
+        raise ConfigError(request.run_dir, what, "name another --run-dir")
+    note = f"; since then changed: {', '.join(changed)}" if changed else ""
+    finished = bool(found.metadata["place"]["finished"])
+    stale = bool(changed) if finished else "data_sha256" in changed
+    if stale and request.command != "evaluate":
+        earlier = record.set_run_aside(request.run_dir)
+        print(f"the earlier fit is now in {earlier}{note}; fitting again", file=sys.stderr)
+    elif finished:
+        print(f"the fit in {folder} is finished and kept{note}", file=sys.stderr)
+    else:
+        print(f"going on from {found.path}{note}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ import numpy as np
 from physml import checkpoint
 from physml.errors import ConfigError, TrainingError
 from physml.progress import progress
-from physml.record import open_log, write_metrics
+from physml.record import log_place, open_log, write_metrics
 
 Batch = Mapping[str, Any]
 """Name -> array; rows along the first axis when the objective works in batches."""
@@ -69,6 +69,7 @@ class Place(NamedTuple):
     best: float | None = None  # smallest value of the monitored metric
     best_step: int | None = None
     log_bytes: int = 0  # length of the log
+    log_sha256: str = ""
     finished: bool = False
 
 
@@ -99,7 +100,7 @@ def fit(
     train, held_out = splits["train"], splits.get("validation")
     state, best, place = _begin(objective, train, seed, folder)
     advance = _stepper(objective, train)
-    with open_log(folder, place.log_bytes) as log:
+    with open_log(folder, place.log_bytes, place.log_sha256) as log:
         waiting = None
         for step in _steps_left(objective, int(state.step), place):
             rows = batch_rows(seed, step - 1, train, objective.batch_size)
@@ -119,7 +120,7 @@ def fit(
                     best = jax.device_get(state)
                     _save(folder, "best", best, {"step": step})
             finished = step == objective.steps or _hopeless(objective, step, place)
-            place = place._replace(finished=finished, log_bytes=log.tell())
+            place = place._replace(finished=finished, **log_place(log))
             _save(folder, "step", state, {"place": place._asdict(), "origin": dict(origin or {})})
             if finished or asked:
                 break

@@ -41,6 +41,27 @@ def test_wrong_numbers_are_refused_in_one_line(change):
     assert "\n" not in line
 
 
+def test_an_error_that_only_many_rows_show_is_refused():
+    """As in jax 0.10.2, where fewer than 16,385 rows came out right."""
+    kernel = backend.kernels()[0]
+    late = broken(kernel, lambda x: jnp.where(jnp.arange(len(x)) < 65_000, x, 1.0005 * x))
+    with pytest.raises(TrainingError, match="float32"):
+        backend.check((late,))
+
+
+def test_an_error_that_only_float64_shows_is_refused():
+    slight = broken(backend.kernels()[0], lambda x: x * (1 + 1e-9))
+    with pytest.raises(TrainingError, match="float64"):
+        backend.check((slight,))
+
+
+def test_a_run_checks_the_kernels_of_its_own_too(monkeypatch):
+    seen = []
+    monkeypatch.setattr(backend, "relative_error", lambda k, dtype: seen.append(k.name) or 0.0)
+    backend.check((backend.kernels()[0]._replace(name="of a domain"),))
+    assert {"of a domain", *(kernel.name for kernel in backend.kernels())} == set(seen)
+
+
 def test_the_setting_of_the_user_survives():
     before = jax.config.read("jax_enable_x64")
     backend.relative_error(backend.kernels()[1], np.float64)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from physml import checkpoint
+from physml.io import root
 from physml.run import main
 
 CONFIG = '''
@@ -176,7 +177,7 @@ def test_changed_code_or_data_is_fitted_again(linefit, tmp_path, capsys):
     assert linefit("reproduce", *options) == 0
     out, err = capsys.readouterr()
     assert "FITTING" in out and "code_sha256" in err
-    kept = checkpoint.latest(tmp_path / "out" / "checkpoints-earlier-1", "step").tree
+    kept = checkpoint.latest(tmp_path / "out" / "earlier-1" / "checkpoints", "step").tree
     assert float(kept["params"]["slope"]) == pytest.approx(2.0, abs=0.2)
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["numbers"]["slope"] == pytest.approx(4.5, abs=0.3)
@@ -220,8 +221,58 @@ def test_a_fit_without_a_whole_checkpoint_is_refused(linefit, tmp_path, capsys):
     assert "step-00000001" in capsys.readouterr().err
 
 
-def test_a_broken_claim_exits_with_1(linefit, tmp_path, capsys):
-    edit(tmp_path, "1.8", "2.15")
+def test_a_checkpoint_of_other_options_is_refused(linefit, tmp_path, capsys):
+    assert linefit("train", "smoke", "--run-dir", "out") == 0
+    (tmp_path / "out" / "config.json").unlink()
+    for command in ("reproduce", "evaluate", "train"):
+        assert linefit(command, "smoke", "--seed", "7", "--run-dir=out") == 2
+        assert "holds a fit with other options" in capsys.readouterr().err
+        assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_results_of_an_earlier_fit_are_set_aside_with_it(linefit, tmp_path, capsys):
+    assert linefit("reproduce", "smoke", "--run-dir", "out") == 0
+    (tmp_path / "out" / "metrics.jsonl").unlink()  # what is missing is no obstacle
+    edit(tmp_path, "slope = train", "slope = 1.5 * train")
+    assert linefit("train", "smoke", "--run-dir", "out") == 0
+    assert linefit("figures", "smoke", "--run-dir", "out") == 2
+    assert "results.json" in capsys.readouterr().err
+    earlier = {path.name for path in (tmp_path / "out" / "earlier-1").iterdir()}
+    assert earlier == {"checkpoints", "figures", "results.json", "results.npz"}
+
+
+def test_a_damaged_log_is_refused(linefit, tmp_path, capsys):
+    assert linefit("train", "smoke", "--run-dir", "out") == 0
+    log = tmp_path / "out" / "metrics.jsonl"
+    log.write_bytes(log.read_bytes().replace(b"step", b"stop"))
+    assert linefit("evaluate", "smoke", "--run-dir", "out") == 2
+    assert "metrics.jsonl: is not the log" in capsys.readouterr().err
+
+
+def test_each_choice_of_options_has_its_folder(linefit, tmp_path):
+    for seed in ("1", "2"):
+        assert linefit("train", "smoke", "--seed", seed) == 0
+    assert len(list((tmp_path / "runs" / "linefit").iterdir())) == 2
+
+
+def test_without_a_home_nothing_is_cached(linefit, tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as in a container without user
+    assert linefit("train", "smoke", "--run-dir", "out") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["code", "out"]
+
+
+def test_tables_are_written_as_root_files(linefit, tmp_path):
+    tables = '"tables": {"fit": {"x": splits["train"]["x"]}}'
+    edit(tmp_path, '"name": np.array(["line"])}}', '"name": np.array(["line"])}, ' + tables + "}")
+    assert linefit("reproduce", "smoke", "--run-dir", "out") == 0
+    found = root.read(tmp_path / "out" / "fit.root", "fit", ["x"])
+    np.testing.assert_array_equal(found["x"], np.linspace(0, 1, 20))
+
+
+@pytest.mark.parametrize("low, high", [("2.15", "2.2"), ("1.0", "1.9")])
+def test_a_broken_claim_exits_with_1(linefit, tmp_path, capsys, low, high):
+    edit(tmp_path, "1.8, 2.2", f"{low}, {high}")
     assert linefit("reproduce", "smoke") == 1
     assert "OUTSIDE" in capsys.readouterr().out
     (folder,) = (tmp_path / "runs" / "linefit").iterdir()
@@ -249,6 +300,9 @@ def test_own_options_are_not_held_against_the_claims(linefit, tmp_path, capsys):
         (("reproduce", "smoke", "--points", "1"), "points: are too few"),
         (("reproduce", "smoke", "extra"), "extra"),
         (("reproduce", "smoke", "--run-dir"), "names no folder"),
+        (("reproduce", "smoke", "--run-dir", ""), "names no folder"),
+        (("reproduce", "smoke", "--run-dir="), "names no folder"),
+        (("reproduce", "smoke", "--run-dir", "--seed", "1"), "names no folder"),
         (("evaluate", "smoke"), "holds no finished fit"),
         (("figures", "smoke"), "holds no run"),
         (("reproduce", "smoke", "--data", "missing.txt"), "missing.txt"),

@@ -116,10 +116,12 @@ def test_rows_go_through_in_batches_of_one_size():
     assert sizes == [4, 4, 4]
 
 
-def test_a_log_shorter_than_its_checkpoint_is_refused(tmp_path):
+@pytest.mark.parametrize("damage", [lambda log: b"", lambda log: log.replace(b"1", b"2")])
+def test_a_log_that_its_checkpoint_does_not_know_is_refused(tmp_path, damage):
     fit(descent(steps=4), SPLITS, seed=0, folder=tmp_path, stop=lambda: True)
-    (tmp_path / "metrics.jsonl").write_bytes(b"")
-    with pytest.raises(DataError, match=r"metrics\.jsonl: has 0 bytes"):
+    log = tmp_path / "metrics.jsonl"
+    log.write_bytes(damage(log.read_bytes()))
+    with pytest.raises(DataError, match=r"metrics\.jsonl: is not the log"):
         fit(descent(steps=4), SPLITS, seed=0, folder=tmp_path)
 
 

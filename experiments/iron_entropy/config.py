@@ -27,8 +27,8 @@ class Config:
     potential: Path | None = None  # own eam.fs or eam.alloy file; default Ackland-Mendelev 2004
     bulk: Path | None = None  # own perfect crystal; default bcc in the cell of the structures
     temperature: float = 1000.0  # K, of entropies computed from own structures
-    minima: int | None = None  # use the first so many minima only
-    named: int = 12  # well-known defects to relax and check, 0 to 12
+    minima: int | None = None  # use only the first so many (of own structures: at most so many)
+    named: int = 12  # well-known defects to relax and check, 0 to 12; none with own structures
     cutoff: float = 5.0  # Å, reach of the descriptors
     n_max: int = 3  # radial functions
     l_max: int = 10  # angular order
@@ -62,9 +62,10 @@ def check(config: Config) -> None:
         "pool": (1e-3, 0.5),
     }
     check_ranges(config, ranges)
-    if config.structures is None and (config.potential is not None or config.bulk is not None):
-        what = "changes nothing without --structures"
-        raise ConfigError("--potential/--bulk", what, "give --structures too")
+    if config.structures is None:
+        for name in ("potential", "bulk", "temperature"):
+            if getattr(config, name) != getattr(PRESETS["default"], name):
+                raise ConfigError(f"--{name}", "needs --structures", "give --structures too")
 
 
 PRESETS: Mapping[str, Config] = {

@@ -18,7 +18,7 @@ from physml.atoms.potentials import (
     read_eam,
     species_indices,
 )
-from physml.errors import DataError
+from physml.errors import ConfigError, DataError
 from physml.io import hdf5, minima, structures
 from physml.io.manifest import read_manifest
 from physml.progress import progress
@@ -55,16 +55,29 @@ def read(config: Config) -> Minima:
         DataError: a file is missing, damaged or unphysical; a structure is not a minimum.
     """
     found = shipped(config) if config.structures is None else own(config)
+    if config.structures is None and (config.minima or 0) > len(found.atoms):
+        what = f"asks for {config.minima} of {len(found.atoms)} minima"
+        raise ConfigError("--minima", what, f"give 1 to {len(found.atoms)}")
     keep = slice(config.minima)
     return Minima(found.crystal, found.atoms[keep], *(a[keep] for a in found[2:]))
 
 
 def shipped(config: Config) -> Minima:
     """The minima of this folder, verified against their sha256."""
-    about = read_manifest(config.data)["settings"]
-    cells, a0 = int(about["cells"]), float(about["a0_angstrom"])
-    path = config.data / SHIPPED
+    manifest, path = read_manifest(config.data), config.data / SHIPPED
+    about = manifest.get("settings")
+    if SHIPPED not in manifest["files"] or not isinstance(about, dict):
+        what = f"says nothing of {SHIPPED} and its settings"
+        raise DataError(config.data / "manifest.json", what, "make it with data_scripts")
+    try:
+        cells, a0 = int(about["cells"]), float(about["a0_angstrom"])
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"has no usable settings ({error})"
+        raise DataError(config.data / "manifest.json", what, "make it with data_scripts") from error
     stored = minima.unpack(hdf5.read(path), path)
+    if any(not 0 <= m.sites.min() <= m.sites.max() < 2 * cells**3 for m in stored if len(m.sites)):
+        what = f"holds lattice sites outside the {cells} cells of its manifest"
+        raise DataError(path, what, "make it with data_scripts")
     crystal = bcc(cells, a0)
     return Minima(
         crystal,
@@ -87,7 +100,7 @@ def own(config: Config) -> Minima:
     reach = max(potential.cutoff, config.cutoff)
     atoms = structures.read_structures(
         config.structures, species=potential.species, min_height=reach
-    )
+    )[: config.minima]
     crystal = perfect_crystal(config, atoms[0], potential)
     bulk = _energy_entropy(crystal, potential, config.temperature, config.bulk or "perfect crystal")
     energies, entropies = [], []

@@ -13,7 +13,7 @@ from physml.atoms import afs, canary, extensive, formation_entropy, relax
 from physml.atoms.defects import NAMED, bcc
 from physml.atoms.potentials import ackland_mendelev_2004
 from physml.atoms.potentials import evaluate as evaluate_energies
-from physml.errors import DataError
+from physml.errors import ConfigError, DataError
 from physml.progress import progress
 from physml.run import Claim, Experiment, Results
 from physml.train import Objective, Splits, TrainState
@@ -79,15 +79,17 @@ def feature_maps(
     bulk = per_atom(config, found.crystal)[:1]
     whitening = extensive.whiten(np.concatenate([per_atom(config, found.atoms[k]) for k in pool]))
     size = whitening.components.shape[1]
+    for option in ("products", "random_components"):
+        if getattr(config, option) > size:
+            what = f"is {getattr(config, option)}, and {size} components rise above rounding"
+            remedy = f"give 1 to {size}, or a larger --cutoff, --n-max or --pool"
+            raise ConfigError(f"--{option.replace('_', '-')}", what, remedy)
     waves = extensive.cosines(
-        min(config.random_components, size),
-        config.random_features,
-        config.random_scale,
-        config.seed,
+        config.random_components, config.random_features, config.random_scale, config.seed
     )
 
     def products(atoms: np.ndarray) -> np.ndarray:
-        return extensive.product_sums(atoms, whitening, min(config.products, size))
+        return extensive.product_sums(atoms, whitening, config.products)
 
     def waves_too(atoms: np.ndarray) -> np.ndarray:
         return np.concatenate([products(atoms), extensive.cosine_sums(atoms, whitening, waves)])
@@ -175,7 +177,8 @@ def named_entropies(config: Config) -> tuple[dict[str, float], dict[str, np.ndar
     crystal, potential = bcc(8), ackland_mendelev_2004()
     names = list(NAMED)
     first = ("V4 tetrahedron", "I2 parallel 110 dumbbells")  # the published ones
-    names = [*first, *(n for n in names if n not in first)][: config.named]
+    count = config.named if config.structures is None else 0  # they are of this potential at 1000 K
+    names = [*first, *(n for n in names if n not in first)][:count]
     bulk = float(evaluate_energies(crystal, potential)[0].sum())
     numbers, energies = {}, []
     for name in progress(names, "named defects"):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from ase.io import read, write
 
-from experiments.iron_entropy.config import DATA
+from experiments.iron_entropy import dataset, experiment
+from experiments.iron_entropy.config import DATA, PRESETS
 from physml.atoms import formation_entropy, relax
 from physml.atoms.defects import bcc, dumbbells, random_defect, vacancies
 from physml.atoms.potentials import ackland_mendelev_2004
@@ -155,6 +156,27 @@ def test_damaged_shipped_data(tmp_path, capsys, damage, message):
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.pop("settings"), "says nothing of iron_defects.h5"),
+        (lambda m: m.update(settings=[1]), "says nothing of iron_defects.h5"),
+        (lambda m: m["settings"].pop("cells"), "no usable settings"),
+        (lambda m: m["settings"].update(cells=4), "outside the 4 cells"),
+        (lambda m: m.update(files={}), "says nothing of iron_defects.h5"),
+    ],
+)
+def test_a_manifest_that_does_not_fit(tmp_path, capsys, change, message):
+    shutil.copytree(DATA, tmp_path / "data")
+    path = tmp_path / "data" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    assert command("train", "smoke", "--data", tmp_path / "data", "--run-dir", tmp_path / "r") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["reproduce", "smoke", "--sed", "3"], "perhaps you meant --seed"),
@@ -168,6 +190,10 @@ def test_damaged_shipped_data(tmp_path, capsys, damage, message):
         (["reproduce", "smoke", "--folds", "1"], "--folds"),
         (["reproduce", "smoke", "--minima", "-3"], "--minima"),
         (["reproduce", "smoke", "--temperature", "0"], "--temperature"),
+        (["reproduce", "smoke", "--temperature", "300"], "--temperature: needs --structures"),
+        (["reproduce", "smoke", "--minima", "99999"], "--minima: asks for 99999 of 2030"),
+        (["reproduce", "smoke", "--products", "34"], "--products: is 34, and 33"),
+        (["reproduce", "smoke", "--cutoff", "1"], "--products: is 8, and 0"),
         (["evaluate", "smoke"], "holds no finished fit"),
         (["figures", "smoke"], "holds no"),
     ],
@@ -181,6 +207,55 @@ def test_bad_options(tmp_path, monkeypatch, capsys, arguments, message):
     assert len(complaint) == 1
     assert message in complaint[0]
     assert not list(tmp_path.iterdir())
+
+
+CLASSES = np.array(["V1", "V1", "I2", "I2", "V1", "I2"])
+TRAIN = {
+    "entropy": np.array([1.0, 3.0, 10.0, 20.0, 5.0, 60.0]),
+    "classes": CLASSES,
+    "kinds": np.char.startswith(CLASSES, "V").astype(np.int32),
+}
+FOLDS = [(np.array([0, 1, 2, 3]), np.array([4, 5])), (np.array([4, 5]), np.array([0, 1, 2, 3]))]
+
+
+def test_the_class_mean_never_sees_the_row_it_predicts():
+    found = experiment.class_means(TRAIN, FOLDS)
+    np.testing.assert_array_equal(found, [5, 5, 60, 60, 2, 15])
+
+
+def test_errors_are_counted_by_class_and_kind():
+    found = experiment.errors("x", TRAIN["entropy"] + [0, 1, -2, 2, 0, 4], TRAIN)
+    assert found["x MAE"] == pytest.approx(9 / 6)
+    assert found["x RMSE"] == pytest.approx(np.sqrt(25 / 6))
+    assert found["x V1 MAE"] == found["x vacancies MAE"] == pytest.approx(1 / 3)
+    assert found["x I2 MAE"] == found["x interstitials MAE"] == pytest.approx(8 / 3)
+
+
+def test_predictive_bars_cover_the_share_they_state():
+    """Normal errors: bars from the other fold are one standard deviation wide, per class."""
+    random = np.random.default_rng(0)
+    width = np.repeat([1.0, 4.0], 4000)
+    train = {"entropy": np.zeros(8000), "classes": np.repeat(["a", "b"], 4000)}
+    rows = random.permutation(8000)
+    folds = [(rows[:4000], rows[4000:]), (rows[4000:], rows[:4000])]
+    bars = experiment.predictive_bars(width * random.normal(size=8000), train, folds)
+    np.testing.assert_allclose(bars, width, rtol=0.07)
+
+
+def test_the_pool_holds_whole_groups_and_its_share():
+    groups = np.random.default_rng(1).integers(0, 400, 1000)
+    pool = experiment._pool(groups, PRESETS["default"])
+    assert not set(groups[pool]) & set(groups[~pool])
+    assert 0.02 <= pool.mean() < 0.04
+
+
+def test_near_copies_share_a_group_and_others_do_not():
+    energy = np.array([1.0, 1.004, 1.008, 1.0, 1.0, 2.0])
+    entropy = np.array([5.0, 5.04, 5.08, 5.0, 5.06, 5.0])
+    classes = np.array(["V2", "V2", "V2", "I2", "V2", "V2"])
+    found = dataset.groups(dataset.Minima(None, [], classes, energy, entropy))
+    assert found[0] == found[1] == found[2] == found[4]  # chained, 0 and 4 over 1
+    assert len({found[0], found[3], found[5]}) == 3
 
 
 def test_interstitials_and_vacancies_know_their_class():
