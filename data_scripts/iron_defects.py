@@ -28,7 +28,7 @@ from ase import Atoms
 from physml.atoms import relax, vibrational_entropy
 from physml.atoms.defects import IRON_A0, bcc, defect_class, random_defect
 from physml.atoms.potentials import ackland_mendelev_2004, evaluate
-from physml.errors import ConfigError, PhysmlError, TrainingError
+from physml.errors import ConfigError, DataError, PhysmlError, TrainingError
 from physml.io import hdf5, manifest, minima
 from physml.progress import progress
 
@@ -98,7 +98,7 @@ def make_block(task: Task) -> Path:
     for index in range(task.first, task.last):
         try:
             made.append(make_minimum(task.seed, index, task.cells))
-        except TrainingError:
+        except (TrainingError, DataError):  # no minimum found, or a saddle in the end
             failed.append(index)
     arrays = {**minima.pack(made), "failed": np.array(failed, dtype=np.int32)}
     hdf5.write(task.path, arrays)

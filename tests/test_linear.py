@@ -428,6 +428,89 @@ def test_weighted_ridge_is_sklearn_ridge_with_weights_of_inverse_variance():
     )
 
 
+def by_hand(x, y, alphas, noise, groups, scale):
+    """Weighted ridge by refitting without each group, twice: for the noise, then for the fit."""
+
+    def left_out_of(x, y, alpha):
+        found = np.empty(len(y))
+        for group in np.unique(groups):
+            out = groups == group
+            found[out] = y[out] - x[out] @ refit(x[~out], y[~out], alpha)[0]
+        return found
+
+    def chosen(x, y):
+        size = np.sqrt((x**2).mean(0)) if scale else np.ones(x.shape[1])
+        errors = [left_out_of(x / size, y, alpha) for alpha in alphas]
+        best = int(np.argmin([np.mean(e**2) for e in errors]))
+        return refit(x / size, y, alphas[best])[0] / size, errors, best
+
+    _, errors, best = chosen(x, y)
+    square = errors[best] ** 2
+    sigma = np.array([np.sqrt(square[noise == k].mean()) for k in noise])
+    weight = np.sqrt(square.mean()) / sigma
+    weights, errors, best = chosen(x * weight[:, None], y * weight)
+    return weights, np.array(errors) / weight, best
+
+
+def noisy(seed):
+    """Columns of unlike size, rows of unlike noise, groups of four."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(60, 5)) * 10.0 ** np.arange(5)
+    noise = random.integers(0, 2, 60)
+    return x, x @ 10.0 ** -np.arange(5) + random.normal(size=60) * (0.1 + 3 * noise), noise
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_weighted_ridge_with_groups_and_scale_is_refitting_by_hand(scale):
+    x, y, noise = noisy(3)
+    groups = np.arange(60) // 4
+    path = linear.weighted_ridge(x, y, ALPHAS, noise, groups, scale=scale)
+    weights, errors, best = by_hand(x, y, ALPHAS, noise, groups, scale)
+    assert path.best == best
+    assert_allclose(path.weights, weights, rtol=1e-7)
+    assert_allclose(path.loo_residuals, errors, rtol=1e-6, atol=1e-9)
+    assert_allclose(path.loo_mae, np.abs(errors).mean(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_cross_predictions_with_noise_are_those_of_the_weighted_fit(scale):
+    x, y, noise = noisy(4)
+    groups = np.arange(60) // 4
+    folds = linear.grouped_folds(groups, 3)
+    found = linear.cross_predict(x, y, ALPHAS, folds, groups, noise=noise, scale=scale)
+    for train, test in folds:
+        weights, _, _ = by_hand(x[train], y[train], ALPHAS, noise[train], groups[train], scale)
+        assert_allclose(found.predictions[test], x[test] @ weights, rtol=1e-6, atol=1e-9)
+    plain = linear.cross_predict(x, y, ALPHAS, folds, groups, scale=scale)
+    for k, (train, test) in enumerate(folds):
+        size = np.sqrt((x[train] ** 2).mean(0)) if scale else np.ones(5)
+        weights = refit(x[train] / size, y[train], plain.alphas[k])[0] / size
+        assert_allclose(plain.predictions[test], x[test] @ weights, rtol=1e-7, atol=1e-9)
+
+
+def test_scaled_evidence_is_the_evidence_of_scaled_columns():
+    x, y = data(80, 4)
+    units = np.array([1e3, 1.0, 1e-4, 7.0])
+    size = np.sqrt((x**2).mean(0))
+    scaled = linear.evidence(x * units, y, scale=True)
+    plain = linear.evidence(x / size, y)
+    assert_allclose(scaled.weights * units * size, plain.weights, rtol=1e-8)
+    deviation = linear.predictive_std(plain, x[:5] / size)
+    assert_allclose(linear.predictive_std(scaled, x[:5] * units), deviation, rtol=1e-8)
+
+
+def test_a_constant_column_has_no_weight_beside_an_intercept():
+    x, y = data(50, 3)
+    x = np.column_stack([x, np.full(50, 0.1)])
+    for found in (
+        linear.ridge_path(x, y, [1e-3], fit_intercept=True, scale=True),
+        linear.evidence(x, y, fit_intercept=True, scale=True),
+    ):
+        assert found.weights[3] == 0.0 and found.rank == 3
+    moved = np.array([[0.0, 0.0, 0.0, 0.2]])
+    assert linear.predictive_std(found, moved) < 1.0
+
+
 def test_weighted_ridge_of_one_label_is_plain_ridge():
     """Equal noise changes nothing, nor does an exact fit."""
     rng = np.random.default_rng(9)
@@ -541,6 +624,18 @@ def test_bad_data_gives_one_line(fit, x, y, message):
             lambda: linear.learning_curve(X, Y, [1.0], linear.grouped_folds(range(20), 2), [0]),
             ConfigError,
             "fractions",
+        ),
+        (
+            lambda: linear.cross_predict(
+                X, Y, [1.0], linear.grouped_folds(range(20), 2), noise=np.zeros(40)
+            ),
+            DataError,
+            "not \\(20,\\)",
+        ),
+        (
+            lambda: linear.evidence(X, 0 * Y, hyper=(0, 0, 0, 0)),
+            TrainingError,
+            "hyper-parameters above 0",
         ),
         (lambda: linear.predict(linear.ridge_path(X, Y, [1.0]), X[:, :2]), DataError, "2 columns"),
         (lambda: linear.predictive_std(linear.evidence(X, Y), NAN), DataError, "not finite"),

@@ -101,6 +101,10 @@ def own(config: Config) -> Minima:
     atoms = structures.read_structures(
         config.structures, species=potential.species, min_height=reach
     )[: config.minima]
+    species = {symbol for item in atoms for symbol in item.get_chemical_symbols()}
+    if len(species) > 1:
+        what = f"holds {', '.join(sorted(species))}: these descriptors know one species"
+        raise DataError(config.structures, what, "give structures of one element")
     crystal = perfect_crystal(config, atoms[0], potential)
     bulk = _energy_entropy(crystal, potential, config.temperature, config.bulk or "perfect crystal")
     energies, entropies = [], []
@@ -130,7 +134,11 @@ def perfect_crystal(config: Config, example: Atoms, potential: Potential) -> Ato
         DataError: the cell is no cube of bcc cells.
     """
     if config.bulk is not None:
-        return structures.read_structures(config.bulk, species=potential.species)[0]
+        found = structures.read_structures(config.bulk, species=potential.species)
+        if len(found) > 1:
+            what = f"holds {len(found)} structures"
+            raise DataError(config.bulk, what, "give a file with the perfect crystal alone")
+        return found[0]
     cells = round((len(example) / 2) ** (1 / 3))
     crystal = bcc(cells, float(example.cell[0, 0]) / cells, example.get_chemical_symbols()[0])
     species_indices(crystal, potential)

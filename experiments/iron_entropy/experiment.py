@@ -76,7 +76,11 @@ def feature_maps(
     config: Config, found: dataset.Minima, pool: np.ndarray
 ) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """Functions from per-atom descriptors to the features of each model, bulk subtracted."""
-    bulk = per_atom(config, found.crystal)[:1]
+    bulk = per_atom(config, found.crystal)
+    if not np.allclose(bulk, bulk[0], rtol=1e-6, atol=1e-6 * np.abs(bulk).max()):
+        what = "has atoms in unlike surroundings"
+        raise DataError(config.bulk or "perfect crystal", what, "give the crystal without defects")
+    bulk = bulk[:1]
     whitening = extensive.whiten(np.concatenate([per_atom(config, found.atoms[k]) for k in pool]))
     size = whitening.components.shape[1]
     for option in ("products", "random_components"):

@@ -72,8 +72,10 @@ def dumbbells(
     """Replace the atoms at the given sites by pairs along the given directions.
 
     Raises:
-        ConfigError: an offset is no lattice site, or the lists differ in length.
+        ConfigError: an offset is no lattice site, a direction is 0, or the lists differ in length.
     """
+    if not np.linalg.norm(np.reshape(directions, (-1, 3)), axis=1).all():
+        raise ConfigError("directions", "hold the vector 0", "give a direction for each dumbbell")
     if len(offsets) != len(directions):
         raise ConfigError("directions", "one is needed for each offset", "give lists of one length")
     return _split(crystal, [_site(crystal, offset, a0) for offset in offsets], directions, a0)

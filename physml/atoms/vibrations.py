@@ -189,6 +189,8 @@ def check_at_rest(atoms: Atoms, potential: Potential, where: object = "structure
 
 
 def _minimum_factor(atoms: Atoms, potential: Potential, where: object) -> Factor:
+    if len(atoms) < 2:
+        raise DataError(where, "has one atom, which has no vibration", "repeat the cell")
     check_at_rest(atoms, potential, where)
     species = species_indices(atoms, potential, where)
     factor = factorise(hessian(atoms, potential, where), np.array(potential.masses)[species])
@@ -287,13 +289,16 @@ def formation_entropy(
 ) -> float:
     """Formation entropy S_d - (N_d / N_b) S_b of a defect at fixed cell, kB.
 
-    The convention of Phys. Rev. Materials 4, 063802 (2020): both structures in the same lattice,
+    The convention of Phys. Rev. Materials 4, 063802 (2020): both structures in the same cell,
     the bulk scaled by the number of atoms; classical unless `quantum`.
 
     Raises:
-        DataError: either structure is not a minimum.
+        DataError: either structure is not a minimum, or their cells differ.
         ConfigError: the temperature is not positive.
     """
+    if not np.allclose(defect.cell.array, bulk.cell.array, rtol=0.0, atol=1e-6):
+        what = "has another cell than the bulk"
+        raise DataError("defect", what, "give a perfect crystal in the same cell")
     with_defect = vibrational_entropy(defect, potential, temperature, quantum, where="defect")
     perfect = vibrational_entropy(bulk, potential, temperature, quantum, where="bulk")
     return with_defect - len(defect) / len(bulk) * perfect

@@ -112,8 +112,10 @@ def prepare(X: ArrayLike, y: ArrayLike, fit_intercept: bool, scale: bool) -> Pro
     x_scale = np.ones(x.shape[1])
     if scale:
         rms = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))
-        x_scale = np.where(rms > 0, rms, 1.0)  # an empty column keeps weight zero
-        x = x / x_scale
+        # An empty column keeps weight zero; centring a constant one leaves rounding, not zeros.
+        empty = rms <= len(x) * np.finfo(float).eps * np.abs(x_mean)
+        x_scale = np.where(empty, 1.0, rms)
+        x = np.where(empty, 0.0, x / x_scale)
     return Problem(x, target, x_mean, x_scale, y_mean, fit_intercept)
 
 

@@ -122,6 +122,9 @@ def evidence(
         squared_weights = float(np.sum(eigenvalues * (projected / shifted) ** 2))
         squared_error = orthogonal + float(np.sum((projected * ratio / shifted) ** 2))
         gamma = float(np.sum(eigenvalues / shifted))
+        if squared_weights + l2 == 0 or squared_error + a2 == 0 or gamma + l1 == 0:
+            what = "has no maximum: the fit is exact or all weights vanish"
+            raise TrainingError("evidence", what, "give hyper-parameters above 0")
         new_prior = (gamma + 2 * l1) / (squared_weights + 2 * l2)
         new_noise = (n - gamma + 2 * a1) / (squared_error + 2 * a2)
         change = max(abs(new_prior / prior - 1), abs(new_noise / noise - 1))

@@ -163,7 +163,8 @@ def weighted_ridge(
     refer to X and y as given; `loo_rmse` is that of the weighted rows, relative to equal noise.
 
     Args:
-        noise: (n,) labels; rows of one label are taken to be equally noisy.
+        noise: (n,) labels; rows of one label are taken to be equally noisy, and none to be less
+            than a thousandth of the whole, so that an exactly fitted label does not take over.
         X, y, alphas, groups, scale: as in `ridge_path`.
 
     Raises:

@@ -84,6 +84,7 @@ def cross_predict(
     """
     x, target = rows_and_targets(X, y)
     labels = None if groups is None else group_labels(groups, len(x))
+    noise = None if noise is None else group_labels(noise, len(x), at_least=1)
     _check_folds(folds, len(x))
     predictions, chosen = np.empty(len(x)), np.empty(len(folds))
     for k, (train, test) in enumerate(folds):
@@ -99,14 +100,14 @@ def _fit(
     alphas: ArrayLike,
     rows: np.ndarray,
     groups: np.ndarray | None,
-    noise: ArrayLike | None,
+    noise: np.ndarray | None,
     scale: bool,
 ) -> RidgePath:
     """Fit some rows, weighted when noise labels are given."""
     inner = None if groups is None else groups[rows]
     if noise is None:
         return ridge_path(x[rows], y[rows], alphas, inner, scale=scale)
-    return weighted_ridge(x[rows], y[rows], alphas, np.asarray(noise)[rows], inner, scale=scale)
+    return weighted_ridge(x[rows], y[rows], alphas, noise[rows], inner, scale=scale)
 
 
 def _check_folds(folds: Sequence[Fold], n: int) -> None:
@@ -156,6 +157,7 @@ def learning_curve(
         raise ConfigError("fractions", f"are {list(fractions)}", "give numbers in (0, 1]")
     x, target = rows_and_targets(X, y)
     labels = None if groups is None else group_labels(groups, len(x))
+    noise = None if noise is None else group_labels(noise, len(x), at_least=1)
     _check_folds(folds, len(x))
     errors = np.empty((3, len(fractions), len(folds)))
     for k, (train, test) in enumerate(folds):

@@ -46,5 +46,7 @@ def test_refusals():
         vacancies(crystal, [(0.3, 0, 0)])
     with pytest.raises(ConfigError, match="one is needed"):
         dumbbells(crystal, [(0, 0, 0)], [])
+    with pytest.raises(ConfigError, match="vector 0"):
+        dumbbells(crystal, [(0, 0, 0)], [(0, 0, 0)])
     with pytest.raises(ConfigError, match="cells"):
         bcc(0)

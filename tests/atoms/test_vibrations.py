@@ -168,6 +168,22 @@ def test_formation_entropy_of_a_vacancy_in_its_closed_form(iron, vacancy):
     assert formation_entropy(vacancy, bulk, iron, 1000.0) == pytest.approx(expected, abs=1e-8)
 
 
+def test_a_quantum_formation_entropy_is_quantum_in_both_terms(iron, vacancy):
+    bulk, cold = bcc(4), 100.0
+    terms = [vibrational_entropy(a, iron, cold, quantum=True) for a in (vacancy, bulk)]
+    found = formation_entropy(vacancy, bulk, iron, cold, quantum=True)
+    assert found == pytest.approx(terms[0] - 127 / 128 * terms[1], abs=1e-9)
+
+
+def test_a_bulk_in_another_cell_is_refused(iron, vacancy):
+    """The sizes would differ by the logarithm of the longest waves, far above any defect."""
+    for bulk in (bcc(5), bcc(4, a0=2.9)):
+        with pytest.raises(DataError, match="another cell"):
+            formation_entropy(vacancy, bulk, iron, 1000.0)
+    with pytest.raises(DataError, match="one atom"):
+        vibrational_entropy(Atoms("Fe", cell=np.eye(3) * 9, pbc=True), iron, 1000.0)
+
+
 def test_unrelaxed_and_saddle_structures_are_refused(iron):
     """Forces that are not zero, and a crowdion that symmetry holds on a saddle."""
     with pytest.raises(DataError, match="not at rest"):

@@ -133,6 +133,17 @@ def test_bad_structures(structures, tmp_path, capsys, change, message):
     assert not folder.exists()
 
 
+def test_a_bulk_with_a_defect_or_with_company_is_refused(structures, tmp_path, capsys):
+    write(tmp_path / "hole.extxyz", read(structures, "0"))
+    for bulk, message in ((structures, "12 structures"), (tmp_path / "hole.extxyz", "unlike")):
+        code = command(
+            "train", "smoke", "--structures", structures, "--bulk", bulk, "--run-dir",
+            tmp_path / "run", *SMALL,
+        )  # fmt: skip
+        assert code == 2
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
