@@ -1,0 +1,1 @@
+"""Two-view neutrino classification in the manner of NOvA's CVN."""
