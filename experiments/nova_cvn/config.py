@@ -29,7 +29,7 @@ class Config:
     axes: str | None = None  # order of their axes, when the file's own is not the usual one
     min_hits: int = 20  # fewest hit pixels of an event
     full_scale: float = 0.255  # GeV, energy of the brightest level of a pixel
-    exposure: float = 3.5e20  # protons on target, for expected events in a 14 kt detector
+    exposure: float = 8.85e20  # protons on target for expected events in 14 kt (PRD 98, 032012)
     network: Literal["sparse", "mobilenet", "googlenet"] = "sparse"
     width: int = 64  # of a token of the sparse network
     layers: int = 3  # of the sparse network

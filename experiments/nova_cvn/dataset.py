@@ -9,9 +9,9 @@ import numpy as np
 
 from physml.errors import DataError
 from physml.neutrino import readers
-from physml.neutrino.events import CLASSES, Hits, Interactions, PixelMaps, label
+from physml.neutrino.events import CLASSES, Hits, Interactions, Particles, PixelMaps, label
 from physml.neutrino.pixelmaps import concatenate, losses, patches, pixel_maps, select, summed
-from physml.neutrino.simulate import simulate
+from physml.neutrino.simulate import MASS, simulate
 from physml.progress import progress
 
 from .config import Config
@@ -57,11 +57,11 @@ def made(config: Config, key: tuple[int, int], n: int, name: str) -> Sample:
     """The first n events of a key that have enough hits; weights are those of n events."""
     parts: list[Sample] = []
     with_hits = 0
-    blocks = iter(range(10**9))
+    blocks = iter(range(10**6))
     for _ in progress(range(0, n, BLOCK), f"making {name}"):
         wanted = min(with_hits + BLOCK, n)
         while with_hits < wanted:
-            events, _, hits = simulate((*key, next(blocks)), BLOCK)
+            events, _, hits = produced(config, key, next(blocks))
             parts.append(kept(config, events, hits))
             with_hits += len(parts[-1].columns["label"])
     everything = join(parts)
@@ -71,6 +71,14 @@ def made(config: Config, key: tuple[int, int], n: int, name: str) -> Sample:
     columns["weight"] = columns["weight"] * BLOCK / (everything.made * share)
     columns["event"] = cut.astype(np.int32)
     return Sample(select(everything.maps, cut), columns, everything.made)
+
+
+def produced(
+    config: Config, key: tuple[int, int], block: int
+) -> tuple[Interactions, Particles, Hits]:
+    """Events of one block of a key (split, seed)."""
+    number = (key[0] * 2**32 + key[1]) * 10**6 + block
+    return simulate(number, BLOCK, exposure=MASS * config.exposure)
 
 
 def kept(config: Config, events: Interactions, hits: Hits) -> Sample:
@@ -135,7 +143,7 @@ def own(config: Config) -> dict[str, Sample]:
 
 def changed(config: Config, n: int) -> Mapping[str, dict[str, np.ndarray]]:
     """The first test events seen by other detectors: energy scale, threshold, noise."""
-    events, _, hits = simulate((KEYS["test"], 0, 0), BLOCK)
+    events, _, hits = produced(config, (KEYS["test"], 0), 0)
     random = np.random.default_rng(0)
     detectors = {
         "as trained": hits,

@@ -14,7 +14,7 @@ from physml.neutrino import nets
 from physml.neutrino.events import CLASSES
 from physml.neutrino.metrics import scan
 from physml.neutrino.objective import objective as classifier
-from physml.neutrino.objective import occlusion, predict
+from physml.neutrino.objective import occlusion, predict, whole_maps
 from physml.run import Claim, Experiment, Results
 from physml.train import Objective, Splits, TrainState
 
@@ -97,15 +97,16 @@ def score(chance: np.ndarray, test: Mapping[str, np.ndarray]) -> dict[str, float
     for k, name in enumerate(CLASSES):
         if 0 < (label == k).sum() < len(label):
             numbers[f"{name} AUC"] = metrics.auc(chance[:, k], label == k)
+    beam = label != CLASSES.index("cosmic")
     for k in (0, 1):
         if test["weight"][label == k].sum() > 0:
-            found = scan(chance[:, k], label == k, test["weight"], CUTS)
+            found = scan(chance[beam, k], label[beam] == k, test["weight"][beam], CUTS)
             numbers[f"{CLASSES[k]} figure of merit"] = float(found.merit.max())
     return numbers
 
 
 def embedded(embedding: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
-    """The last layer's input of some test events, in two dimensions (t-SNE, arXiv-free: JMLR 9, 2579)."""
+    """The last layer's input of some test events in two dimensions: t-SNE, JMLR 9, 2579 (2008)."""
     rows = slice(0, EMBEDDED)
     few = np.asarray(embedding[rows], np.float64)
     plane = TSNE(perplexity=min(30.0, len(few) / 4), random_state=0, init="pca").fit_transform(few)
@@ -120,7 +121,7 @@ def displays(model: Any, params: Any, test: Mapping[str, np.ndarray]) -> dict[st
         if not len(rows):
             continue
         event = {key: test[key][rows[:1]] for key in ("tokens", "place", "mask")}
-        shown.append(dataset.whole(event)[0])
+        shown.append(np.asarray(whole_maps(event))[0])
         fallen.append(occlusion(model, params, event, k))
         names.append(name)
     return {

@@ -21,7 +21,10 @@ PID = (0, 1)  # classes whose spectra and cuts are drawn
 EDGES = np.linspace(0, 1, 41)
 ENERGY = np.array([0, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 7, 10.0])  # GeV
 CUTS = np.linspace(0.0, 1.0, 201)
-EXPOSURE = "events expected in 14 kt, oscillated beam, own event maker"
+COSMIC = CLASSES.index("cosmic")
+# Cosmic rays are kept out of expected events: they outnumber the beam by far before a containment
+# cut, which no score replaces.
+EXPOSURE = "beam events expected in 14 kt, oscillated; own event maker"
 
 
 def figures(results: Results) -> dict[str, Figure]:
@@ -80,48 +83,44 @@ def _roc(arrays: dict[str, np.ndarray]) -> Figure:
 
 def _selection(arrays: dict[str, np.ndarray], k: int) -> dict[str, Figure]:
     """Spectrum of a score, scan of its cut, efficiency and purity against energy."""
-    label, weight, name = arrays["label"], arrays["weight"], CLASSES[k]
-    chances = _chances(arrays)
-    scans = {
-        MODELS[m]: scan(chance[:, k], label == k, weight, CUTS) for m, chance in chances.items()
-    }
+    beam = arrays["label"] != COSMIC
+    label, weight, energy = (arrays[name][beam] for name in ("label", "weight", "energy"))
+    scores = {MODELS[m]: chance[beam, k] for m, chance in _chances(arrays).items()}
+    name = CLASSES[k]
+    scans = {m: scan(score, label == k, weight, CUTS) for m, score in scores.items()}
     drawn = {f"cut_{name}": displays.cut_scans(scans, f"smallest {name} score", EXPOSURE)}
-    for m, chance in chances.items():
+    for m, score in scores.items():
         counts = {
-            other: np.histogram(chance[label == j, k], EDGES, weights=weight[label == j])[0]
+            other: np.histogram(score[label == j], EDGES, weights=weight[label == j])[0]
             for j, other in enumerate(CLASSES)
-            if j != 4
+            if j != COSMIC
         }
-        drawn[f"spectrum_{name}_{MODELS[m]}"] = plots.histograms(
-            EDGES, counts, f"{name} score, {MODELS[m]}", "expected events per bin",
+        drawn[f"spectrum_{name}_{m}"] = plots.histograms(
+            EDGES, counts, f"{name} score, {m}", "expected events per bin",
             stacked=True, title=EXPOSURE,
         )  # fmt: skip
-    drawn[f"energy_{name}"] = _against_energy(arrays, k, scans)
+    series = {}
+    for m, score in scores.items():
+        passed = score >= scans[m].cut[np.argmax(scans[m].merit)]
+        series[f"{m}: efficiency"] = _shares(passed, label == k, weight, energy)
+        series[f"{m}: purity"] = _shares(label == k, passed, weight, energy)
+    title = f"{name}, cut of the best figure of merit"
+    drawn[f"energy_{name}"] = plots.efficiency(
+        ENERGY, series, "true neutrino energy (GeV)", "share", title=title
+    )
     return drawn
 
 
-def _against_energy(arrays: dict[str, np.ndarray], k: int, scans: dict[str, object]) -> Figure:
-    label, weight, energy = arrays["label"], arrays["weight"], arrays["energy"]
+def _shares(
+    right: np.ndarray, among: np.ndarray, weight: np.ndarray, energy: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weighted share of `right` among some events in bins of energy, with its interval."""
     place = np.digitize(energy, ENERGY) - 1
-    series = {}
-    for m, chance in _chances(arrays).items():
-        found = scans[MODELS[m]]
-        cut = found.cut[np.argmax(found.merit)]
-        passed = chance[:, k] >= cut
-        for what, rows, share in (
-            ("efficiency", label == k, passed),
-            ("purity", passed & (label != 4), label == k),
-        ):
-            counts = [
-                metrics.effective(share[rows & (place == b)], weight[rows & (place == b)])
-                for b in range(len(ENERGY) - 1)
-            ]
-            right, total = np.array(counts).T
-            low, high = metrics.clopper_pearson(right, total)
-            value = np.divide(right, total, out=np.full(len(total), np.nan), where=total > 0)
-            series[f"{MODELS[m]}: {what}"] = (value, low, high)
-    title = f"{CLASSES[k]}, cut of the best figure of merit"
-    return plots.efficiency(ENERGY, series, "true neutrino energy (GeV)", "share", title=title)
+    rows = [among & (place == b) for b in range(len(ENERGY) - 1)]
+    passed, total = np.array([metrics.effective(right[r], weight[r]) for r in rows]).T
+    low, high = metrics.clopper_pearson(passed, total)
+    share = np.divide(passed, total, out=np.full(len(total), np.nan), where=total > 0)
+    return share, low, high
 
 
 def _robustness(arrays: dict[str, np.ndarray]) -> Figure:
