@@ -10,6 +10,7 @@ import numpy as np
 from physml.errors import DataError
 from physml.neutrino import readers
 from physml.neutrino.events import CLASSES, Hits, Interactions, Particles, PixelMaps, label
+from physml.neutrino.layouts import SHAPE
 from physml.neutrino.pixelmaps import concatenate, losses, patches, pixel_maps, select, summed
 from physml.neutrino.simulate import MASS, simulate
 from physml.progress import progress
@@ -118,6 +119,9 @@ def own(config: Config) -> dict[str, Sample]:
     """
     assert config.data is not None
     maps, truth = readers.read_maps(config.data, axes=config.axes, keep_odd=True)
+    if maps.shape != SHAPE:
+        what = f"holds maps of {' x '.join(map(str, maps.shape))} pixels"
+        raise DataError(config.data, what, f"give {' x '.join(map(str, SHAPE))}")
     classes = readers.class_of(truth["code"])
     usable = np.flatnonzero((np.diff(maps.offsets) >= config.min_hits) & (classes >= 0))
     if len(usable) < 100:

@@ -75,7 +75,9 @@ def evaluate(config: Config, state: TrainState, splits: Splits) -> Results:
     numbers["majority class accuracy"] = float(
         np.bincount(test["label"]).max() / len(test["label"])
     )
-    numbers["pixels beyond the patches"] = float(test["left_out"].mean())
+    numbers["test events"] = float(len(test["label"]))
+    numbers["events with patches left out"] = float((test["left_out"] > 0).mean())
+    numbers["hits beyond the window per event"] = float(test["hits_beyond"].mean())
     return {"numbers": numbers, "arrays": arrays, "tables": {"scores": friend(test, chance)}}
 
 

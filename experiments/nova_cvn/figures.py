@@ -88,7 +88,7 @@ def _selection(arrays: dict[str, np.ndarray], k: int) -> dict[str, Figure]:
     scores = {MODELS[m]: chance[beam, k] for m, chance in _chances(arrays).items()}
     name = CLASSES[k]
     scans = {m: scan(score, label == k, weight, CUTS) for m, score in scores.items()}
-    drawn = {f"cut_{name}": displays.cut_scans(scans, f"smallest {name} score", EXPOSURE)}
+    drawn = {f"cut_{name}": displays.cut_scans(scans, f"smallest {name} score", title=EXPOSURE)}
     for m, score in scores.items():
         counts = {
             other: np.histogram(score[label == j], EDGES, weights=weight[label == j])[0]

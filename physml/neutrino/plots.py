@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from physml.errors import DataError
 from physml.neutrino.metrics import CutScan
-from physml.plots import COLOURS, GREY, panel, styled
+from physml.plots import COLOURS, panel, styled
 
 VIEWS = ("X", "Y")
 
@@ -66,16 +66,13 @@ def event_displays(
 
 
 @styled
-def cut_scans(
-    scans: Mapping[str, CutScan], x_label: str, exposure: str, *, title: str = ""
-) -> Figure:
+def cut_scans(scans: Mapping[str, CutScan], x_label: str, *, title: str = "") -> Figure:
     """Efficiency and purity above, figure of merit below, against the cut.
 
     Args:
         scans: model -> its scan; the cut of the best figure of merit is marked.
         x_label: of the score.
-        exposure: at which events were counted, in words.
-        title: over the panels.
+        title: over the panels, such as the exposure.
     """
     figure, _ = panel(6.4, 5.4)
     figure.clear()
@@ -94,7 +91,6 @@ def cut_scans(
     below.set_ylim(bottom=0)
     for axes in (above, below):
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    below.text(0.02, 0.04, exposure, transform=below.transAxes, fontsize=8, color=GREY)
     return figure
 
 

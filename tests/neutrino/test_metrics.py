@@ -63,7 +63,7 @@ def test_displays_show_every_pixel_of_both_views():
 
 def test_scans_name_the_best_cut():
     found = scan(SCORE, SIGNAL, WEIGHT, CUTS)
-    figure = plots.cut_scans({"network": found}, "nue score", "1e21 POT")
+    figure = plots.cut_scans({"network": found}, "nue score", title="1e21 POT")
     best = np.argmax(found.merit)
     label = figure.axes[1].lines[0].get_label()
     assert f"{found.merit[best]:.2f} at {found.cut[best]:.2f}" in label
