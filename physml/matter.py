@@ -238,15 +238,15 @@ def fluctuated_loss(
     transfer: Float[Any, "*n"],
     beta2: Float[Any, "*n"],
     normal: Float[Any, "*n"],
-    uniform: Float[Any, "*n"],
+    uniforms: tuple[Float[Any, "*n"], Float[Any, "*n"]],
 ) -> Float[Any, "*n"]:
     """Random energy loss in a layer, close to Landau's, with the mean and mode of theory.
 
     Thin layers: soft collisions give a Moyal distribution of width xi around the most probable loss
-    (-ln of a squared normal deviate follows it: mode 0, mean 1.2704), and with small probability
-    there is one hard collision of spectrum 1/W² from W1 to the largest transfer. The W1 that keeps
-    the mean is xi exp(beta² + 1.47), for Bethe's mean and the most probable loss differ by
-    xi (ln(transfer/xi) - beta² - 0.2). Where W1 exceeds the largest transfer (thick layers, slow
+    (-ln of a squared normal deviate follows it: mode 0, mean 1.2704), and there may be one hard
+    collision of spectrum (1 - beta² W / transfer) / W² above W1. The W1 that keeps the mean is
+    xi exp(1.4704), for the mean of Bethe and the most probable loss differ by
+    xi (ln(transfer / xi) - beta² - 0.2). Where W1 exceeds the largest transfer (thick layers, slow
     particles) the loss is normal with the variance xi transfer (1 - beta²/2). Never negative.
 
     Args:
@@ -255,14 +255,15 @@ def fluctuated_loss(
         transfer: largest transfer, GeV, see `collisions`.
         beta2: square of the velocity.
         normal: standard normal deviates.
-        uniform: deviates from [0, 1).
+        uniforms: deviates from [0, 1): a hard collision and its energy; the spectrum.
     """
-    xp = array_space(mean, xi, normal, uniform)
+    xp = array_space(mean, xi, normal, *uniforms)
     moyal = -xp.log(normal * normal + 1e-30)  # a deviate of exactly zero is possible
-    hardest = xi * xp.exp(beta2 + 0.2 + np.euler_gamma + math.log(2))
-    chance = xi * (1 / hardest - 1 / transfer)
-    hit = uniform < chance
-    hard = xp.where(hit, 1 / (1 / hardest - xp.where(hit, uniform, 0.0) / xi), 0.0)
+    softest = xi * math.exp(0.2 + np.euler_gamma + math.log(2))
+    chance = xi * (1 / softest - 1 / transfer)
+    hit = uniforms[0] < chance
+    hard = 1 / (1 / softest - xp.where(hit, uniforms[0], 0.0) / xi)
+    hard = xp.where(hit & (uniforms[1] * transfer > beta2 * hard), hard, 0.0)
     thin = mean + xi * (moyal + 0.2 + beta2 - xp.log(transfer / xi)) + hard
     thick = mean + normal * (xi * transfer * (1 - beta2 / 2)) ** 0.5
     return xp.maximum(xp.where(chance > 0, thin, thick), 0.0)

@@ -31,7 +31,7 @@ PACKAGES = (
 )  # fmt: skip
 VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "XLA_FLAGS", "JAX_PLATFORMS",
-    "JAX_ENABLE_X64", "CUDA_VISIBLE_DEVICES",
+    "JAX_ENABLE_X64", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES",
 )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def environment(package: str, config: Any) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "machine": platform.machine(),
         "cores": os.cpu_count(),
+        "devices": jax.local_device_count(),
         "x64": bool(jax.config.read("jax_enable_x64")),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "git": git_state(),

@@ -240,6 +240,8 @@ def execute(request: Request) -> int:
     from physml import backend
 
     _cache_compilations()
+    if experiment.objective(request.config).compiled:
+        _use_all_cores()
     with _locked(request):
         backend.check(experiment.kernels())
         splits = experiment.load(request.config)
@@ -272,6 +274,19 @@ def _cache_compilations() -> None:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if jax.config.values["jax_compilation_cache_dir"] is None and not home.startswith("~"):
         jax.config.update("jax_compilation_cache_dir", os.path.join(home, "physml", "jax"))
+
+
+def _use_all_cores() -> None:
+    """On CPU, one device per core that we may use, up to 8: batches are then shared among them.
+
+    One device with as many threads takes 1.6 times as long on two cores (sparse network, 64 rows).
+    """
+    import jax
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if jax.config.values["jax_num_cpu_devices"] == -1:
+        with contextlib.suppress(RuntimeError):  # devices are in use already: leave them
+            jax.config.update("jax_num_cpu_devices", min(cores or 1, 8))
 
 
 def _check_writable(folder: Path) -> None:

@@ -9,6 +9,7 @@ back to the step of the checkpoint.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -94,7 +95,7 @@ def fit(
     Raises:
         TrainingError: a metric is not finite (names the step and its rows; the checkpoints before
             it stay), or batches change their shape and would compile the step again.
-        ConfigError: the batch size does not fit the train split or the devices.
+        ConfigError: the batch size does not fit the train split.
         DataError: no checkpoint in the folder can be read, or they belong to another model.
     """
     train, held_out = splits["train"], splits.get("validation")
@@ -207,12 +208,9 @@ def _stepper(objective: Objective, train: Batch) -> Callable[..., tuple[TrainSta
     """(state, rows) -> (state, metrics); compiled once, the batch spread over all local devices."""
     if not objective.compiled:
         return lambda state, rows: objective.step(state, _take(train, rows))
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",))
+    mesh = jax.sharding.Mesh(np.array(_sharing(objective.batch_size)), ("rows",))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
-    if objective.batch_size is not None and objective.batch_size % mesh.size:
-        what = f"{objective.batch_size} cannot be shared equally by {mesh.size} devices"
-        raise ConfigError("batch_size", what, f"use a multiple of {mesh.size}")
     step = jax.jit(_once(objective.step), out_shardings=everywhere, donate_argnums=0)
     whole = jax.device_put(dict(train), everywhere) if objective.batch_size is None else None
 
@@ -221,6 +219,18 @@ def _stepper(objective: Objective, train: Batch) -> Callable[..., tuple[TrainSta
         return cast("tuple[TrainState, Metrics]", step(jax.device_put(state, everywhere), batch))
 
     return advance
+
+
+def _sharing(batch_size: int | None) -> list[Any]:
+    """Local devices that share a batch equally: all, or as many as divide it."""
+    devices: list[Any] = list(jax.local_devices())
+    if batch_size is None:
+        return devices
+    count = next(k for k in range(len(devices), 0, -1) if batch_size % k == 0)
+    if count < len(devices):
+        text = f"a batch of {batch_size} uses {count} of {len(devices)} devices"
+        print(f"{text}: give a multiple of {len(devices)}", file=sys.stderr)
+    return devices[:count]
 
 
 def _once(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -187,11 +187,14 @@ def test_two_devices_compute_the_losses_of_one(tmp_path):
         np.testing.assert_allclose(two[name], one[name], rtol=2e-5)
 
 
-def test_rows_that_two_devices_cannot_share_are_refused():
-    devices = jax.local_devices() * 2
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ConfigError, match="2 devices"):
-        patch.setattr(jax, "local_devices", lambda: devices)
-        fit(network(replace(OPTIONS, batch_size=7)), SPLITS, seed=0)
+def test_as_many_devices_as_divide_the_batch_share_it(monkeypatch, capsys):
+    devices = jax.local_devices() * 4
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+    with pytest.raises(ValueError, match="[Dd]uplicate|unique"):  # the same device twice: four used
+        fit(network(replace(OPTIONS, batch_size=8)), SPLITS, seed=0)
+    assert capsys.readouterr().err == ""
+    fit(network(replace(OPTIONS, batch_size=7)), SPLITS, seed=0)
+    assert "a batch of 7 uses 1 of 4 devices" in capsys.readouterr().err
 
 
 def steps_of(options, slopes, values=None):

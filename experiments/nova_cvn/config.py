@@ -22,7 +22,7 @@ class Config:
     """Options of the neutrino experiment."""
 
     seed: int = 0  # of training events, weights, batches; the test events are the same for all
-    events: int = 30_000  # training events
+    events: int = 100_000  # training events
     validation: int = 2_000  # events that choose the best weights
     test: int = 20_000  # events that are only measured on
     data: Path | None = None  # own pixel maps in HDF5, any layout of physml.neutrino.readers
@@ -32,13 +32,13 @@ class Config:
     exposure: float = 8.85e20  # protons on target for expected events in 14 kt (PRD 98, 032012)
     network: Literal["sparse", "mobilenet", "googlenet"] = "sparse"
     width: int = 64  # of a token of the sparse network
-    layers: int = 3  # of the sparse network
-    patches: int = 64  # brightest 4 x 4 patches of an event that the networks see
-    dropout: float = 0.1
+    layers: int = 2  # of the sparse network
+    patches: int = 48  # brightest 4 x 4 patches of an event that the networks see
+    dropout: float = 0.0
     half: bool = False  # bfloat16 activations
     noise: float = 0.01  # relative spread put on pixels in training
     descent: Descent = Descent(
-        steps=1600, batch_size=64, learning_rate=2e-3, weight_decay=0.01, evaluate_every=400
+        steps=4200, batch_size=64, learning_rate=4e-3, weight_decay=0.01, evaluate_every=1050
     )
 
 

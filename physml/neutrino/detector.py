@@ -41,7 +41,7 @@ def respond(generator: np.random.Generator, particles: Particles, detector: Dete
     for low, high in zip(edges[:-1], edges[1:], strict=True):
         batch = Particles(*(column[low:high] for column in particles))
         hits = read_out(generator, deposit(generator, batch, detector), batch.event, detector)
-        found.append(hits._replace(particle=np.where(hits.particle < 0, -1, hits.particle + low)))
+        found.append(hits._replace(particle=hits.particle + (hits.particle >= 0) * np.int32(low)))
     return Hits(*(np.concatenate(columns) for columns in zip(_none(), *found, strict=True)))
 
 

@@ -211,16 +211,18 @@ def stop(flying: Flying) -> tuple[Flying, Bool[np.ndarray, "n"]]:
 def collide(generator: np.random.Generator, flying: Flying) -> Flying:
     """Products of collisions with nuclei, a crude model of our own.
 
-    A quarter of the pions are absorbed, with their mass. Otherwise the particle goes on with 20 to
-    90 % (nucleons: 0 to 100 %) of its energy, one pion in five as a pi0, nucleons as p or n. Above
-    `PRODUCTION` to spare a pion of any charge takes a uniform share of what exceeds its mass. Two
-    nucleons share 70 % of the rest, the remainder is lost to binding and soft fragments. Nucleons
-    below 2 MeV are left out. Energy is never gained, momentum is not conserved.
+    A quarter of the pions and all mesons at rest are absorbed, with their mass. Else the particle
+    goes on with 20 to 90 % (nucleons: 0 to 100 %) of its energy, one pion in five as a pi0,
+    nucleons as p or n. Above `PRODUCTION` to spare a pion of any charge takes a uniform share of
+    what exceeds its mass. Two nucleons share 70 % of the rest, the remainder is lost to binding and
+    soft fragments. Nucleons below 2 MeV are left out. Energy is never gained, momentum is not
+    conserved.
     """
     n, kind = len(flying.pdg), np.abs(flying.pdg)
     draw = generator.uniform(size=(9, n))
     nucleon, pion = (kind == 2212) | (kind == 2112), kind == 211
-    absorbed = pion & ((draw[0] < 0.25) | (kinetic(flying) < 1e-3))
+    at_rest = ~nucleon & (kinetic(flying) < 1e-3)
+    absorbed = at_rest | (pion & (draw[0] < 0.25))
     energy = kinetic(flying) + np.where(absorbed, flying.mass, 0.0)
     share = np.where(nucleon, draw[1], 0.2 + 0.7 * draw[1])
     leading = np.where(absorbed, 0.0, energy * share)
