@@ -68,9 +68,21 @@ def save(path: str | Path, tree: Any, metadata: Mapping[str, Any]) -> None:
             "files": _files(aside),
         }
         write_json(aside / "manifest.json", {**manifest, "sha256": _digest(manifest)})
+        for path in (*(p for p in aside.rglob("*") if p.is_file()), aside):
+            _sync(path)
         os.replace(aside, final)
+        _sync(final.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold a file or a folder before anything relies on it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def restore(path: str | Path) -> Checkpoint:
@@ -139,8 +151,8 @@ def latest(folder: Path, kind: str, newest: int | None = None) -> Checkpoint | N
 
 
 def prune(folder: Path, kind: str, keep: int) -> None:
-    """Delete all but the newest checkpoints KIND-STEP."""
-    for path in _steps(folder, kind)[:-keep]:
+    """Delete all but the newest checkpoints KIND-STEP, and what killed saves have left."""
+    for path in (*_steps(folder, kind)[:-keep], *folder.glob(f".{kind}-*.tmp")):
         shutil.rmtree(path)
 
 

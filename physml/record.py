@@ -48,7 +48,6 @@ def environment(package: str, config: Any) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "machine": platform.machine(),
         "cores": os.cpu_count(),
-        "devices": jax.local_device_count(),
         "x64": bool(jax.config.read("jax_enable_x64")),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "git": git_state(),
@@ -57,8 +56,14 @@ def environment(package: str, config: Any) -> dict[str, Any]:
 
 
 def origin(package: str, config: Any) -> dict[str, Any]:
-    """The sha256 of the code and of the data that a fit comes from."""
-    return {"code_sha256": code_sha256(package), "data_sha256": data_sha256(config)}
+    """What the bits of a fit come from: sha256 of code and data, devices that share batches."""
+    import jax
+
+    return {
+        "code_sha256": code_sha256(package),
+        "data_sha256": data_sha256(config),
+        "devices": jax.local_device_count(),
+    }
 
 
 def code_sha256(package: str) -> str:
@@ -140,6 +145,8 @@ def open_log(folder: Path | None, length: int, digest: str) -> Iterator[BinaryIO
 def log_place(log: BinaryIO) -> dict[str, Any]:
     """Length and sha256 of a log, for the checkpoint."""
     length = log.tell()
+    with contextlib.suppress(io.UnsupportedOperation):  # a log in memory
+        os.fsync(log.fileno())
     log.seek(0)
     digest = hashlib.sha256(log.read(length)).hexdigest()
     return {"log_bytes": length, "log_sha256": digest}

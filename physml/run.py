@@ -385,7 +385,11 @@ def _keep_or_set_aside(request: Request, origin: Mapping[str, Any]) -> None:
         raise ConfigError(request.run_dir, what, "name another --run-dir")
     note = f"; since then changed: {', '.join(changed)}" if changed else ""
     finished = bool(found.metadata["place"]["finished"])
-    stale = bool(changed) if finished else "data_sha256" in changed
+    stale = (
+        bool({"data_sha256", "code_sha256"} & set(changed))
+        if finished
+        else "data_sha256" in changed
+    )
     if stale and request.command != "evaluate":
         earlier = record.set_run_aside(request.run_dir)
         print(f"the earlier fit is now in {earlier}{note}; fitting again", file=sys.stderr)

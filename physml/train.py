@@ -8,6 +8,7 @@ back to the step of the checkpoint.
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from physml import checkpoint
-from physml.errors import ConfigError, TrainingError
+from physml.errors import ConfigError, DataError, TrainingError
 from physml.progress import progress
 from physml.record import log_place, open_log, write_metrics
 
@@ -95,8 +96,10 @@ def fit(
     Raises:
         TrainingError: a metric is not finite (names the step and its rows; the checkpoints before
             it stay), or batches change their shape and would compile the step again.
-        ConfigError: the batch size does not fit the train split.
-        DataError: no checkpoint in the folder can be read, or they belong to another model.
+        ConfigError: the batch size does not fit the train split, or the fit in the folder has
+            another seed.
+        DataError: no checkpoint in the folder can be read, the best one is missing, or they belong
+            to another model.
     """
     train, held_out = splits["train"], splits.get("validation")
     state, best, place = _begin(objective, train, seed, folder)
@@ -122,7 +125,8 @@ def fit(
                     _save(folder, "best", best, {"step": step})
             finished = step == objective.steps or _hopeless(objective, step, place)
             place = place._replace(finished=finished, **log_place(log))
-            _save(folder, "step", state, {"place": place._asdict(), "origin": dict(origin or {})})
+            about = {"place": place._asdict(), "seed": seed, "origin": dict(origin or {})}
+            _save(folder, "step", state, about)
             if finished or asked:
                 break
     return Fit(state, state if place.best is None else best, place.finished)
@@ -136,20 +140,31 @@ def _begin(
     # Under jit, Python numbers would be weakly typed in the first step and compile it twice.
     state = jax.device_get(jax.tree.map(jnp.asarray, state) if objective.compiled else state)
     found = checkpoint.latest(folder / "checkpoints", "step") if folder else None
-    if found is None:
+    if folder is None or found is None:
         return state, state, Place()
-    place = Place(**found.metadata["place"])
-    best = checkpoint.latest(folder / "checkpoints", "best", place.best_step) if folder else None
-    latest = checkpoint.into(state, found)
+    if found.metadata["seed"] != seed:
+        what = f"is of seed {found.metadata['seed']}, not {seed}"
+        raise ConfigError(found.path, what, "use its seed, or another folder")
+    place, latest = Place(**found.metadata["place"]), checkpoint.into(state, found)
+    if place.best_step is None:
+        return latest, latest, place
+    path = _path(folder, "best", place.best_step)
+    if not path.exists():  # an earlier one would not be the best, and could not be told from it
+        raise DataError(path, "is missing", "restore it, or move the folder away and fit again")
+    best = checkpoint.latest(path.parent, "best", place.best_step)
     return latest, checkpoint.into(state, best) if best else latest, place
 
 
 def _save(folder: Path | None, kind: str, state: TrainState, metadata: Mapping[str, Any]) -> None:
     """Write checkpoints/KIND-STEP and keep the two latest of a kind."""
     if folder is not None:
-        checkpoints = folder / "checkpoints"
-        checkpoint.save(checkpoints / f"{kind}-{int(state.step):08d}", state, metadata)
-        checkpoint.prune(checkpoints, kind, keep=2)
+        path = _path(folder, kind, int(state.step))
+        checkpoint.save(path, state, metadata)
+        checkpoint.prune(path.parent, kind, keep=2)
+
+
+def _path(folder: Path, kind: str, step: int) -> Path:
+    return folder / "checkpoints" / f"{kind}-{step:08d}"
 
 
 def _steps_left(objective: Objective, begin: int, place: Place) -> Iterator[int]:
@@ -177,8 +192,12 @@ def batch_rows(seed: int, step: int, train: Batch, batch_size: int | None) -> np
             "batch_size", f"{batch_size} does not fit {n_rows} training rows", f"use 1 to {n_rows}"
         )
     epoch, place = divmod(step, n_rows // batch_size)
-    order = np.random.default_rng([seed, epoch]).permutation(n_rows)
-    return order[place * batch_size : (place + 1) * batch_size]
+    return _order(seed, epoch, n_rows)[place * batch_size : (place + 1) * batch_size]
+
+
+@functools.lru_cache(maxsize=1)
+def _order(seed: int, epoch: int, n_rows: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(n_rows)
 
 
 def in_batches(

@@ -1,5 +1,7 @@
 """The loop: batches by (seed, step), logs, non-finite metrics; gradient descent by hand."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,6 +116,16 @@ def test_rows_go_through_in_batches_of_one_size():
     found = in_batches(double, {"x": np.arange(10.0)}, 4)
     np.testing.assert_array_equal(found["y"], 2 * np.arange(10.0))
     assert sizes == [4, 4, 4]
+
+
+def test_a_missing_best_checkpoint_and_another_seed_are_refused(tmp_path):
+    rising = descent(steps=50, rate=4.0, evaluate_every=2, patience=3)
+    fit(rising, SPLITS, seed=0, folder=tmp_path)
+    with pytest.raises(ConfigError, match="is of seed 0, not 1"):
+        fit(rising, SPLITS, seed=1, folder=tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "best-00000002")
+    with pytest.raises(DataError, match="best-00000002: is missing"):
+        fit(rising, SPLITS, seed=0, folder=tmp_path)
 
 
 @pytest.mark.parametrize("damage", [lambda log: b"", lambda log: log.replace(b"1", b"2")])

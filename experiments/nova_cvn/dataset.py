@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from physml.errors import DataError
+from physml.errors import ConfigError, DataError
 from physml.neutrino import readers
 from physml.neutrino.events import CLASSES, Hits, Interactions, Particles, PixelMaps, label
 from physml.neutrino.layouts import SHAPE
@@ -65,6 +67,9 @@ def made(config: Config, key: tuple[int, int], n: int, name: str) -> Sample:
             events, _, hits = produced(config, key, next(blocks))
             parts.append(kept(config, events, hits))
             with_hits += len(parts[-1].columns["label"])
+            if not with_hits:
+                what = f"is {config.min_hits}, which none of {BLOCK} events has"
+                raise ConfigError("--min-hits", what, "give fewer")
     everything = join(parts)
     share = n / with_hits
     cut = np.arange(n)
@@ -128,17 +133,23 @@ def own(config: Config) -> dict[str, Sample]:
         what = f"holds {len(usable)} events of known class with {config.min_hits} hits or more"
         raise DataError(config.data, what, "give at least 100")
     n = len(maps.offsets) - 1
+    if len(usable) < n:
+        print(f"{config.data}: {n - len(usable)} of {n} events left out: too few hits, or a class "
+              "that is not ours", file=sys.stderr)  # fmt: skip
     columns: dict[str, np.ndarray] = {
         "label": classes.astype(np.int32),
         "energy": np.asarray(truth.get("energy", np.zeros(n)), float),
-        "weight": np.ones(n),
+        "weight": np.zeros(n),  # no exposure is known
         "hits_beyond": np.zeros(n, np.int64),
         "saturated": np.zeros(n, np.int64),
         **{k: np.asarray(truth.get(SAME.get(k, k), np.arange(n)), np.int64) for k in IDENTITY},
     }
-    order = np.random.default_rng(config.seed).permutation(usable)
-    ends = (np.cumsum(OWN_SHARES) * len(order)).astype(int)
-    parts = np.split(order, ends[:-1])
+    # Slices of one event stay together.
+    keys = np.stack([columns[name][usable] for name in IDENTITY[:3]], axis=1)
+    group = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    rank = np.random.default_rng(config.seed).permutation(group.max() + 1)[group]
+    part = np.searchsorted(np.cumsum(OWN_SHARES[:-1]) * (group.max() + 1), rank, side="right")
+    parts = [usable[part == k] for k in range(3)]
     return {
         name: Sample(select(maps, part), {k: v[part] for k, v in columns.items()}, len(part))
         for name, part in zip(("train", "validation", "test"), parts, strict=True)
@@ -156,12 +167,15 @@ def changed(config: Config, n: int) -> Mapping[str, dict[str, np.ndarray]]:
         "threshold +50 %": _above(hits, 1.5),
         "noise: 10 more hits": _noisier(hits, len(events.pdg), 10, random),
     }
+    total = len(events.pdg)
+    nominal = np.diff(pixel_maps(hits, total, config.full_scale).offsets)
+    same = np.flatnonzero(nominal >= config.min_hits)[:n]  # the same events in every detector
+    everything = replace(config, min_hits=0)
     found = {}
     for name, seen in detectors.items():
-        sample = kept(config, events, seen)
-        first = np.arange(min(n, len(sample.columns["label"])))
-        columns = {k: v[first] for k, v in sample.columns.items()}
-        found[name] = rows(config, Sample(select(sample.maps, first), columns, sample.made))
+        sample = kept(everything, events, seen)
+        columns = {k: v[same] for k, v in sample.columns.items()}
+        found[name] = rows(config, Sample(select(sample.maps, same), columns, total))
     return found
 
 
@@ -172,7 +186,7 @@ def _above(hits: Hits, factor: float) -> Hits:
 
 
 def _noisier(hits: Hits, n_events: int, more: int, random: np.random.Generator) -> Hits:
-    """More hits of random size, in random cells within the planes that each event spans."""
+    """More hits of random size, around each event in both views, within the planes it spans."""
     event = np.repeat(np.arange(n_events, dtype=np.int32), more)
     first, last = (np.full(n_events, fill) for fill in (10**6, -1))
     np.minimum.at(first, hits.event, hits.plane)
@@ -180,17 +194,17 @@ def _noisier(hits: Hits, n_events: int, more: int, random: np.random.Generator) 
     hit = last[event] >= 0
     event = event[hit]
     low, high = first[event], last[event] + 1
-    middle = np.zeros(n_events)
-    np.add.at(middle, hits.event, hits.cell)
-    middle /= np.maximum(np.bincount(hits.event, minlength=n_events), 1)
-    cell = np.clip(middle[event] + random.integers(-40, 40, len(event)), 0, 383)
+    plane = random.integers(low, high)
+    view = hits.event * 2 + hits.plane % 2
+    count = np.bincount(view, minlength=2 * n_events)
+    middle = np.bincount(view, hits.cell, 2 * n_events) / np.maximum(count, 1)
+    cell = np.round(middle[event * 2 + plane % 2] + random.uniform(-35, 35, len(event)))
+    there = (cell >= 0) & (cell < 384) & (count[event * 2 + plane % 2] > 0)
+    source = random.integers(0, len(hits.energy), len(event))
     added = Hits(
-        event,
-        random.integers(low, high).astype(np.int32),
-        cell.astype(np.int32),
-        random.choice(hits.energy, len(event)),
-        random.choice(hits.photoelectrons, len(event)),
-        np.full(len(event), -1, np.int32),
-    )
+        event, plane.astype(np.int32), cell.astype(np.int32), hits.energy[source],
+        hits.photoelectrons[source], np.full(len(event), -1, np.int32),
+    )  # fmt: skip
+    added = Hits(*(column[there] for column in added))
     order = np.argsort(np.concatenate([hits.event, added.event]), kind="stable")
     return Hits(*(np.concatenate(pair)[order] for pair in zip(hits, added, strict=True)))

@@ -1,12 +1,14 @@
 """The neutrino experiment on a user's own pixel maps, its own events, and bad input."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from experiments.nova_cvn import dataset
 from experiments.nova_cvn.config import PRESETS, Config
+from physml.errors import ConfigError
 from physml.io import hdf5, root
 from physml.neutrino.events import CLASSES, label
 from physml.neutrino.pixelmaps import dense, pixel_maps
@@ -108,14 +110,40 @@ def test_the_test_events_are_the_same_for_every_seed_and_no_training_events(made
     assert len(train.maps.pixel) != len(sample.maps.pixel)
 
 
+def test_splits_of_our_events_share_none():
+    assert len(set(dataset.KEYS.values())) == 3
+    small = replace(PRESETS["smoke"], events=300, validation=300, test=300)
+    parts = dataset.load(small)
+    seen = [{row.tobytes() for row in part["tokens"]} for part in parts.values()]
+    assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+
+
+def test_no_event_has_that_many_hits():
+    with pytest.raises(ConfigError, match="--min-hits: is 3000"):
+        dataset.load(replace(PRESETS["smoke"], min_hits=3000))
+
+
+def test_slices_of_one_event_stay_in_one_split(own):
+    """The same key for ten rows each."""
+    arrays = hdf5.read(own)
+    hdf5.write(own, {**arrays, "evt": np.arange(1000) // 10, "subevt": np.arange(1000) % 10})
+    parts = dataset.load(Config(data=own))
+    events = [set(part["event"].tolist()) for part in parts.values()]
+    assert not events[0] & events[1] and not events[0] & events[2] and not events[1] & events[2]
+
+
 def test_changed_detectors_change_what_they_say():
-    found = dataset.changed(PRESETS["smoke"], 500)
+    found = dataset.changed(replace(PRESETS["smoke"], patches=400), 500)
     light = {name: part["tokens"].sum() / len(part["tokens"]) for name, part in found.items()}
     pixels = {name: (part["tokens"] > 0).sum() for name, part in found.items()}
     plain = light["as trained"]
     assert light["energy scale +5 %"] == pytest.approx(1.05 * plain, rel=0.02)
     assert light["energy scale -5 %"] == pytest.approx(0.95 * plain, rel=0.03)
-    assert pixels["threshold +50 %"] < pixels["as trained"] < pixels["noise: 10 more hits"]
+    assert pixels["threshold +50 %"] < pixels["as trained"]
+    gained = (pixels["noise: 10 more hits"] - pixels["as trained"]) / 500
+    assert 7 < gained < 10
+    for part in found.values():
+        np.testing.assert_array_equal(part["label"], found["as trained"]["label"])
 
 
 def spoiled(maps, code, **changes):

@@ -66,13 +66,32 @@ def tracks(n, seed):
 
 @pytest.mark.slow
 def test_a_network_learns_tracks_from_scatter():
-    options = Descent(steps=120, batch_size=32, learning_rate=5e-3)
+    options = Descent(steps=80, batch_size=32, learning_rate=5e-3)
     objective = module.objective(NETWORK, options)
-    splits = {"train": tracks(512, 0), "validation": tracks(128, 1)}
+    splits = {"train": tracks(384, 0), "validation": tracks(128, 1)}
     splits = {k: {n: np.asarray(a) for n, a in split.items()} for k, split in splits.items()}
     found = fit(objective, splits, seed=0)
     logits = module.predict(NETWORK, found.best.params, splits["validation"], 32).logits
     assert (np.argmax(logits, 1) == splits["validation"]["label"]).mean() > 0.95
+
+
+def test_events_are_mirrored_in_training():
+    """The first cell of view X, lit in all events: half of them light the last cell instead."""
+    images = np.zeros((200, 2, 100, 80), np.uint8)
+    images[:, 0, 0, 0] = 200
+    objective = module.objective(NETWORK, Descent(steps=1, batch_size=200), noise=0.0)
+    rows = {**batch(images, 8), "label": jnp.zeros(200, jnp.int32)}
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        given = module.inputs
+        patch.setattr(module, "inputs", lambda n, b: seen.append(b) or given(n, b))
+        state = objective.init(jax.random.PRNGKey(0), rows)
+        with jax.disable_jit():
+            objective.step(state, rows)
+    lit = np.asarray(seen[-1]["place"][:, 0])
+    assert set(lit) == {0, 19} and 60 < (lit == 19).sum() < 140
+    corner = np.asarray(seen[-1]["tokens"][:, 0] > 0)
+    assert (corner[lit == 19].argmax(1) == 3).all() and (corner[lit == 0].argmax(1) == 0).all()
 
 
 def test_occlusion_falls_where_the_network_looks():
