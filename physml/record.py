@@ -133,6 +133,11 @@ def open_log(folder: Path | None, length: int, digest: str) -> Iterator[BinaryIO
     path = folder / "metrics.jsonl"
     with path.open("a+b") as log:
         log.seek(0)
+        if length and not log.seek(0, io.SEEK_END):
+            path.unlink()
+            remedy = "restore the file, or move the checkpoints away and fit again"
+            raise DataError(path, "is missing or empty", remedy)
+        log.seek(0)
         if length and hashlib.sha256(log.read(length)).hexdigest() != digest:
             remedy = "restore the file, or name another --run-dir"
             raise DataError(path, "is not the log that its checkpoint knows", remedy)

@@ -110,6 +110,12 @@ def main(package: str, arguments: Sequence[str] | None = None) -> NoReturn:
     except (PhysmlError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("physml", "experiments"):
+            raise
+        remedy = "run `make setup`, then use .venv/bin/python"
+        print(f"error: the package {error.name} is not installed; {remedy}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

@@ -128,10 +128,19 @@ def own(config: Config) -> dict[str, Sample]:
         what = f"holds maps of {' x '.join(map(str, maps.shape))} pixels"
         raise DataError(config.data, what, f"give {' x '.join(map(str, SHAPE))}")
     classes = readers.class_of(truth["code"])
+    lit = np.flatnonzero(np.diff(maps.offsets) == np.prod(SHAPE))
+    if len(lit):
+        remedy = "check the file, or take such maps out"
+        raise DataError(config.data, f"map {lit[0]} is lit in every pixel", remedy)
+    if not (classes >= 0).any():
+        remedy = "give codes 0 to 14, see physml.neutrino.layouts.CODES"
+        raise DataError(config.data, "names no class of its events", remedy)
     usable = np.flatnonzero((np.diff(maps.offsets) >= config.min_hits) & (classes >= 0))
     if len(usable) < 100:
         what = f"holds {len(usable)} events of known class with {config.min_hits} hits or more"
         raise DataError(config.data, what, "give at least 100")
+    if len(np.unique(classes[usable])) < 2:
+        raise DataError(config.data, "holds one class only", "give events of two or more")
     n = len(maps.offsets) - 1
     if len(usable) < n:
         print(f"{config.data}: {n - len(usable)} of {n} events left out: too few hits, or a class "

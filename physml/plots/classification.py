@@ -82,10 +82,10 @@ def efficiency(
         if not ((low[used] >= -1e-9) & (low[used] <= high[used]) & (high[used] <= 1 + 1e-9)).all():
             raise DataError(name, "has intervals outside 0 to 1", "check the counts")
         spread = np.maximum([share - low, high - share], 0.0)[:, used]
-        shift = (k - (len(series) - 1) / 2) * 0.12 * np.diff(where)[used]
+        shift = (k - (len(series) - 1) / 2) * 0.12 * np.diff(where)
         axes.errorbar(
-            centre[used] + shift, share[used], spread,
-            (where[1:] - where[:-1])[used] / 2 if k == 0 else None,
+            (centre + shift)[used], share[used], spread,
+            [(centre + shift - where[:-1])[used], (where[1:] - centre - shift)[used]],
             linestyle="none", markersize=4.5, elinewidth=1.0, label=name, **look(k),
         )  # fmt: skip
     axes.set(xlim=(where[0], where[-1]), ylim=(0, 1.05))

@@ -71,6 +71,8 @@ def test_own_maps_go_the_same_way_and_scores_come_back_by_key(own, images, tmp_p
     # Every scored event is found again by its key, with its own class.
     np.testing.assert_array_equal(found["subrun"], found["event"] // 100)
     np.testing.assert_array_equal(CODE[found["true_class"]], images[1][found["event"]])
+    numbers = json.loads((folder / "results.json").read_text())["numbers"]
+    assert not [name for name in numbers if "merit" in name]  # no exposure is known
     total = sum(found[f"cvn_{c.lower()}"] for c in CLASSES)
     np.testing.assert_allclose(total, 1.0, atol=1e-5)
 
@@ -158,6 +160,12 @@ def spoiled(maps, code, **changes):
         (lambda m, c: spoiled(m[:60], c[:60]), "at least 100"),
         (lambda m, c: spoiled(m, c + 20), "my.h5"),
         (lambda m, c: {"label": c}, "my.h5"),
+        (lambda m, c: spoiled(m, 0 * c + 14), "one class only"),
+        (lambda m, c: {"cvnmap": m.reshape(len(m), -1)}, "names no class"),
+        (
+            lambda m, c: spoiled(np.where(np.arange(len(m))[:, None, None, None] == 3, 255, m), c),
+            "map 3 is lit in every pixel",
+        ),
         (lambda m, c: spoiled(m, c[:-1]), "my.h5"),
         (lambda m, c: spoiled(m, c, energy=np.full(len(c), np.nan)), "my.h5"),
         (lambda m, c: spoiled(m, c, energy=np.full(len(c), -2.0)), "my.h5"),
