@@ -1,0 +1,1 @@
+"""Tracks of charged particles: collisions, graphs of hits, networks, track building, metrics."""
