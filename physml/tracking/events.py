@@ -77,13 +77,20 @@ def tracks_of(hits: list[np.ndarray]) -> Tracks:
     )
 
 
+def select(collision: Collision, kept: Bool[np.ndarray, "n"]) -> Collision:
+    """The collision with some of its hits; all particles stay."""
+    hits = Hits(*(column[kept] for column in collision.hits))
+    particle = collision.particle
+    return collision._replace(hits=hits, particle=None if particle is None else particle[kept])
+
+
 def targets(collision: Collision, target: Target) -> Bool[np.ndarray, "p"]:
     """Particles of a collision that count as looked for.
 
     Raises:
         ValueError: the collision has no truth.
     """
-    particles, n = collision.particles, 0
+    particles = collision.particles
     if particles is None or collision.particle is None:
         raise ValueError("a collision without truth has no targets")
     n = len(particles.pdg)

@@ -1,0 +1,1 @@
+"""Showers in calorimeters: maker, features, generative networks and their judge."""
