@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from physml.errors import ConfigError
@@ -24,6 +24,26 @@ class Descent:
     accumulate: int = 1  # batches whose mean gradient makes one update
     evaluate_every: int = 0  # steps between evaluations and checkpoints; 0: at the end only
     patience: int = 0  # evaluations without a better one before it stops early; 0: never
+
+
+def apply_to(default: Any = None) -> Any:
+    """A field of a config that says what a finished fit is applied to, and is no part of the fit.
+
+    `evaluate` alone takes such an option, and writes what it finds to a folder within the run's.
+    """
+    return field(default=default, metadata={"applied": True})
+
+
+def applied(config: Any) -> dict[str, Any]:
+    """The options that say what a finished fit is applied to, where they are given."""
+    own = [f for f in fields(config) if f.metadata.get("applied")]
+    return {f.name: v for f in own if (v := getattr(config, f.name)) != f.default}
+
+
+def as_fitted(config: Any) -> Any:
+    """The config without the options that `applied` returns."""
+    own = [f for f in fields(config) if f.metadata.get("applied")]
+    return replace(config, **{f.name: f.default for f in own})
 
 
 def check_ranges(options: Any, ranges: Mapping[str, tuple[float, float]], prefix: str = "") -> None:

@@ -24,7 +24,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, NotRequired, TypedDict
 
+from physml.claims import Claim, check_claims, report
 from physml.errors import ConfigError, DataError, PhysmlError
+from physml.options import applied, as_fitted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,29 +57,6 @@ class Results(TypedDict):
     tables: NotRequired[Mapping[str, Mapping[str, np.ndarray]]]  # each written as NAME.root
 
 
-class Claim(NamedTuple):
-    """A number that an experiment promises for a preset.
-
-    | field      | meaning                                                       |
-    |------------|---------------------------------------------------------------|
-    | `number`   | its name in the results                                       |
-    | `unit`     |                                                               |
-    | `low`      | smallest and ...                                              |
-    | `high`     | ... largest value that keeps the promise                      |
-    | `paper`    | the published value, if there is one                          |
-    | `source`   | where that is published                                       |
-    | `baseline` | name of the number of a trivial predictor, if there is one    |
-    """
-
-    number: str
-    unit: str
-    low: float
-    high: float
-    paper: float | None = None
-    source: str = ""
-    baseline: str | None = None
-
-
 class Experiment(NamedTuple):
     """One experiment: pure functions of its config, and what it promises per preset."""
 
@@ -99,6 +78,18 @@ class Request(NamedTuple):
     preset: str
     config: Any
     run_dir: Path
+
+    @property
+    def fitted(self) -> Any:
+        """The options of the fit: without what it is applied to."""
+        return as_fitted(self.config)
+
+    @property
+    def folder(self) -> Path:
+        """Where results go: the run's folder, or one within it for what the fit is applied to."""
+        if not applied(self.config):
+            return self.run_dir
+        return self.run_dir / f"applied-{_digest(self.config)}"
 
 
 def main(package: str, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -143,7 +134,11 @@ def parse(package: str, arguments: list[str]) -> Request:
     config = _options(f"python -m {package} {command} {preset}", presets[preset], rest)
     name = package.rpartition(".")[2]
     _plain(config)  # refuses values that are out of range, before any work
-    default = Path("runs") / name / f"{preset}-{_digest(config)}"
+    for option in applied(config):
+        if command not in ("evaluate", "figures"):
+            what = f"is nothing that {command} takes"
+            raise ConfigError(_named(option), what, "train first, then evaluate with it")
+    default = Path("runs") / name / f"{preset}-{_digest(as_fitted(config))}"
     return Request(package, command, preset, config, run_dir or default)
 
 
@@ -217,9 +212,12 @@ def _plain(config: Any) -> dict[str, Any]:
         try:
             plain[name] = json.loads(dumps(value))
         except ValueError as error:
-            option = f"--{name.replace('_', '-')}"
-            raise ConfigError(option, f"is {value}", "give a finite number") from error
+            raise ConfigError(_named(name), f"is {value}", "give a finite number") from error
     return plain
+
+
+def _named(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
 
 
 def _digest(config: Any) -> str:
@@ -238,7 +236,7 @@ def execute(request: Request) -> int:
     experiment: Experiment = importlib.import_module(f"{request.package}.experiment").EXPERIMENT
     _refuse_foreign(request)
     if request.command == "figures":
-        _draw(request, experiment, record.read_results(request.run_dir))
+        _draw(request, experiment, record.read_results(request.folder))
         return 0
     if request.command == "evaluate":
         _refuse_unfinished(request)
@@ -256,12 +254,36 @@ def execute(request: Request) -> int:
             return 0
         results = experiment.evaluate(request.config, best, splits)
         rows = check_claims(claimed(request, experiment), results["numbers"])
-        record.write_tables(request.run_dir, results.get("tables", {}))
-        logged = {f"log {k}": v for k, v in record.read_metrics(request.run_dir).items()}
-        results = {"numbers": results["numbers"], "arrays": {**results["arrays"], **logged}}
-        record.write_results(request.run_dir, results, rows)
-        _draw(request, experiment, results)
-    return report(request, rows)
+        _write(request, results, rows)
+        _draw(request, experiment, record.read_results(request.folder))
+    print(f"results in {request.folder / 'results.json'}")
+    if not rows:
+        print(f"no claims: the options differ from the preset {request.preset}")
+        return 0
+    return report(rows)
+
+
+def claimed(request: Request, experiment: Experiment) -> tuple[Claim, ...]:
+    """Claims of the preset; none once an option differs from it."""
+    if request.config != experiment.presets[request.preset]:
+        return ()
+    return experiment.claims.get(request.preset, ())
+
+
+def _write(request: Request, results: Results, claims: Sequence[Mapping[str, Any]]) -> None:
+    """Numbers, arrays with the log of the fit, and tables, in the folder of the request."""
+    from physml import record
+    from physml.io.manifest import write_json
+
+    if request.folder != request.run_dir:
+        request.folder.mkdir(exist_ok=True)
+        write_json(request.folder / "config.json", _plain(request.config))
+        environment = record.environment(request.package, request.config)
+        write_json(request.folder / "environment.json", environment)
+    record.write_tables(request.folder, results.get("tables", {}))
+    logged = {f"log {k}": v for k, v in record.read_metrics(request.run_dir).items()}
+    joined: Results = {"numbers": results["numbers"], "arrays": {**results["arrays"], **logged}}
+    record.write_results(request.folder, joined, claims)
 
 
 def _refuse_unfinished(request: Request) -> None:
@@ -310,7 +332,7 @@ def _refuse_foreign(request: Request) -> None:
     from physml.io.manifest import read_json
 
     noted = request.run_dir / "config.json"
-    if noted.exists() and read_json(noted) != _plain(request.config):
+    if noted.exists() and read_json(noted) != _plain(request.fitted):
         what = "belongs to a run with other options"
         raise ConfigError(request.run_dir, what, "name another --run-dir")
     if request.command == "figures" and not noted.exists():
@@ -356,11 +378,12 @@ def _fitted(request: Request, experiment: Experiment, splits: Splits) -> TrainSt
     from physml.io.manifest import write_json
     from physml.train import fit
 
-    origin = {**record.origin(request.package, request.config), "config": _plain(request.config)}
+    origin = {**record.origin(request.package, request.fitted), "config": _plain(request.fitted)}
     _keep_or_set_aside(request, origin)
-    environment = record.environment(request.package, request.config)
-    write_json(request.run_dir / "config.json", origin["config"])
-    write_json(request.run_dir / "environment.json", environment)
+    if request.folder == request.run_dir:
+        environment = record.environment(request.package, request.fitted)
+        write_json(request.run_dir / "config.json", origin["config"])
+        write_json(request.run_dir / "environment.json", environment)
     with _stopping() as asked:
         seed = int(getattr(request.config, "seed", 0))
         result = fit(
@@ -432,65 +455,11 @@ def _terminated_by(handler: Callable[..., Any]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def claimed(request: Request, experiment: Experiment) -> tuple[Claim, ...]:
-    """Claims of the preset; none once an option differs from it."""
-    if request.config != experiment.presets[request.preset]:
-        return ()
-    return experiment.claims.get(request.preset, ())
-
-
-def check_claims(claims: Sequence[Claim], numbers: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One row per claim: what was promised, what was measured, and whether it holds.
-
-    Raises:
-        ConfigError: a claim names a number that was not measured.
-    """
-    rows = []
-    for claim in claims:
-        for name in filter(None, (claim.number, claim.baseline)):
-            if name not in numbers:
-                raise ConfigError(name, "is claimed but not measured", "name a number of evaluate")
-        value = float(numbers[claim.number])
-        rows.append(
-            {
-                **claim._asdict(),
-                "measured": value,
-                "baseline_value": float(numbers[claim.baseline]) if claim.baseline else None,
-                "holds": bool(claim.low <= value <= claim.high),
-            }
-        )
-    return rows
-
-
 def _draw(request: Request, experiment: Experiment, results: Results) -> None:
     from physml import plots
 
-    folder = request.run_dir / "figures"
+    folder = request.folder / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in experiment.figures(results).items():
         plots.save(figure, folder / f"{name}.png")
     print(f"figures in {folder}", file=sys.stderr)
-
-
-def report(request: Request, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Print the table of claims; 1 when one of them does not hold, else 0."""
-    print(f"results in {request.run_dir / 'results.json'}")
-    if not rows:
-        print(f"no claims: the options differ from the preset {request.preset}")
-        return 0
-    print(f"{'number':44s} {'measured':>10s} {'claimed':>21s} {'baseline':>9s} {'paper':>9s}")
-    for row in rows:
-        interval = f"[{row['low']:.5g}, {row['high']:.5g}]"
-        verdict = "" if row["holds"] else "  OUTSIDE"
-        name = ", ".join(filter(None, (row["number"], row["unit"])))
-        print(
-            f"{name:44s} {row['measured']:10.5g} {interval:>21s}"
-            f" {_number(row['baseline_value']):>9s} {_number(row['paper']):>9s}{verdict}"
-        )
-    for source in dict.fromkeys(row["source"] for row in rows if row["source"]):
-        print(f"paper: {source}")
-    return 0 if all(row["holds"] for row in rows) else 1
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.5g}"

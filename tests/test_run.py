@@ -19,6 +19,8 @@ CONFIG = '''
 from dataclasses import dataclass
 from pathlib import Path
 
+from physml.options import apply_to
+
 
 @dataclass(frozen=True)
 class Config:
@@ -28,6 +30,7 @@ class Config:
     noise: float = 0.1  # standard deviation
     points: int = 50  # how many
     data: Path | None = None  # slope in a file
+    at: float | None = apply_to()  # where the line is read off
 
 
 PRESETS = {"smoke": Config(points=20), "default": Config()}
@@ -37,7 +40,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from physml.errors import DataError
-from physml.run import Claim, Experiment
+from physml.claims import Claim
+from physml.run import Experiment
 from physml.train import Objective, TrainState
 
 from linefit.config import PRESETS
@@ -65,6 +69,8 @@ def objective(config):
 def evaluate(config, state, splits):
     slope = float(state.params["slope"])
     numbers = {"slope": slope, "trivial slope": 0.0, "points": config.points}
+    if config.at is not None:
+        numbers["height"] = slope * config.at
     return {"numbers": numbers, "arrays": {**splits["train"], "name": np.array(["line"])}}
 
 
@@ -380,3 +386,32 @@ def test_help_lists_everything_and_loads_no_jax(linefit, tmp_path):
         assert word in said("--help")
     for word in ("--noise FLOAT", "standard deviation", "default: 0.1", "--run-dir"):
         assert word in said("reproduce", "smoke", "--help")
+
+
+def test_a_finished_fit_is_applied_without_touching_its_own_results(linefit, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert linefit("evaluate", "smoke", "--at", 3, "--run-dir", run) == 2
+    assert "no finished fit" in capsys.readouterr().err
+    assert linefit("reproduce", "smoke", "--run-dir", run) == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert linefit("evaluate", "smoke", "--at", 3, "--run-dir", run) == 0
+    out = capsys.readouterr().out
+    assert "FITTING" not in out and "no claims" in out
+    (folder,) = run.glob("applied-*")
+    numbers = json.loads((folder / "results.json").read_text())["numbers"]
+    assert numbers["height"] == pytest.approx(3 * numbers["slope"])
+    assert json.loads((folder / "config.json").read_text())["at"] == 3
+    assert [p for p, content in before.items() if p.read_bytes() != content] == []
+    (folder / "figures" / "line.png").unlink()
+    assert linefit("figures", "smoke", "--at", 3, "--run-dir", run) == 0
+    assert (folder / "figures" / "line.png").exists()
+    assert linefit("evaluate", "smoke", "--at", 4, "--run-dir", run) == 0
+    assert len(list(run.glob("applied-*"))) == 2
+
+
+@pytest.mark.parametrize("command", ["reproduce", "train"])
+def test_what_a_fit_is_applied_to_is_no_part_of_fitting(command, linefit, tmp_path, capsys):
+    assert linefit(command, "smoke", "--at", 3, "--run-dir", tmp_path / "run") == 2
+    assert f"--at: is nothing that {command} takes" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -13,9 +13,10 @@ from physml.atoms import afs, canary, extensive, formation_entropy, relax
 from physml.atoms.defects import NAMED, bcc
 from physml.atoms.potentials import ackland_mendelev_2004
 from physml.atoms.potentials import evaluate as evaluate_energies
+from physml.claims import Claim
 from physml.errors import ConfigError, DataError
 from physml.progress import progress
-from physml.run import Claim, Experiment, Results
+from physml.run import Experiment, Results
 from physml.train import Objective, Splits, TrainState
 
 from . import dataset

@@ -10,12 +10,13 @@ import scipy.special
 from sklearn.manifold import TSNE
 
 from physml import linear, metrics
+from physml.claims import Claim
 from physml.neutrino import nets
 from physml.neutrino.events import CLASSES
 from physml.neutrino.metrics import scan
 from physml.neutrino.objective import objective as classifier
 from physml.neutrino.objective import occlusion, predict, whole_maps
-from physml.run import Claim, Experiment, Results
+from physml.run import Experiment, Results
 from physml.train import Objective, Splits, TrainState
 
 from . import dataset
