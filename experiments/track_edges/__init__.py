@@ -1,0 +1,1 @@
+"""Tracks from hits by classifying edges with a graph network."""

@@ -1,0 +1,78 @@
+"""Edges between hits, classified by a graph network and joined to tracks.
+
+Paper: the GNN4ITk pipeline (acorn CTD_2023, ATL-SOFT-PROC-2023-038; Exa.TrkX, arXiv 2103.06995), on
+the TrackML detector (arXiv 1904.06778).
+Cost: smoke about a minute, default under 5 minutes on 2 CPU cores, no download; paper: a GPU.
+Expected: the claims of this folder's README. Smoke and default keep only hits of particles above
+the pT that is looked for, a cut with truth as in arXiv 2103.16701; `--occupancy full` keeps all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from physml.errors import ConfigError
+from physml.options import Descent, apply_to, check_descent, check_ranges
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the tracking experiment."""
+
+    seed: int = 0  # of training collisions, weights, batches; the test collisions stay the same
+    collisions: int = 48  # to train on
+    validation: int = 4  # collisions that choose the best weights
+    test: int = 8  # collisions that are only measured on
+    mu: float = 200.0  # mean number of pile-up interactions
+    occupancy: Literal["targets", "full"] = "targets"  # hits of particles above min_pt, or all
+    min_pt: float = 1.0  # GeV, of the particles that are looked for and of the cuts on edges
+    max_edges: int = 2_000_000  # of one graph; larger ones are refused
+    width: int = 32  # of the network
+    layers: int = 4  # message passing steps
+    half: bool = False  # bfloat16 activations
+    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
+    gamma: float = 2.0  # of the focal loss
+    fake_weight: float = 1.0  # of false edges in the loss (GNN4ITk at full occupancy: 0.1)
+    descent: Descent = Descent(
+        steps=1200, batch_size=2, learning_rate=4e-3, evaluate_every=300, clip=1.0
+    )
+    hits: Path | None = apply_to()  # own collisions: TrackML folder, ACTS ROOT, any ROOT tree
+    mapping: str | None = apply_to()  # columns of a ROOT tree: "x=hit_x,y=hit_y,..."
+    unit: Literal["mm", "cm", "m"] = apply_to("mm")  # of the coordinates in that file
+
+
+def check(config: Config) -> None:
+    """Refuse options out of range before any work.
+
+    Raises:
+        ConfigError: names the option and the range.
+    """
+    ranges = {
+        "collisions": (2, 10**6), "validation": (1, 10**4), "test": (1, 10**4), "mu": (0.0, 1000.0),
+        "min_pt": (0.1, 100.0), "max_edges": (1000, 10**9), "width": (4, 2048), "layers": (1, 50),
+        "gamma": (0.0, 10.0), "fake_weight": (1e-6, 1e6),
+    }  # fmt: skip
+    check_ranges(config, ranges)
+    check_descent(config.descent)
+    for option in ("mapping", "unit"):
+        if getattr(config, option) != getattr(Config, option) and config.hits is None:
+            raise ConfigError(f"--{option}", "changes nothing without --hits", "give --hits too")
+
+
+PRESETS: Mapping[str, Config] = {
+    "smoke": Config(
+        collisions=6, validation=1, test=1, mu=40, width=16, layers=2,
+        descent=Descent(steps=60, batch_size=2, learning_rate=5e-3, evaluate_every=20),
+    ),
+    "default": Config(),
+    "paper": Config(
+        collisions=2000, validation=50, test=100, occupancy="full", width=128, layers=8, half=True,
+        fake_weight=0.1,
+        descent=Descent(
+            steps=200_000, batch_size=1, learning_rate=5e-4, weight_decay=1e-4, evaluate_every=2000
+        ),
+    ),
+}  # fmt: skip

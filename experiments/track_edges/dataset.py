@@ -1,0 +1,97 @@
+"""Collisions of our maker or of a user's file, and their graphs as rows to train on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from physml.errors import ConfigError, DataError
+from physml.progress import progress
+from physml.tracking import events, geometry, graphs, readers
+from physml.tracking.events import Collision, Target
+from physml.tracking.simulate import simulate
+
+from .config import Config
+
+# Keys of the maker. Test collisions do not depend on the seed, so that all runs share them.
+KEYS = {"test": 1, "validation": 2, "train": 3}
+DETECTOR = geometry.trackml()
+
+
+def load(config: Config) -> dict[str, dict[str, np.ndarray]]:
+    """Graphs of the splits train and validation, all padded to one size.
+
+    Raises:
+        DataError: a graph is over the limit.
+    """
+    sizes = {"train": config.collisions, "validation": config.validation}
+    if config.hits is not None:  # a finished fit needs no rows but to know their shape
+        sizes = dict.fromkeys(sizes, 1)
+    made = {
+        name: [
+            labelled(config, collision)
+            for collision in progress(produced(config, name, size), f"making {name}", size)
+        ]
+        for name, size in sizes.items()
+    }
+    everything = [pair for pairs in made.values() for pair in pairs]
+    nodes = graphs.bucket(max(len(graph.nodes) for graph, _ in everything) + 1)
+    edges = graphs.bucket(max(len(graph.edges) for graph, _ in everything))
+    return {name: graphs.stack(pairs, nodes, edges) for name, pairs in made.items()}
+
+
+def produced(config: Config, name: str, size: int, mu: float | None = None) -> Iterator[Collision]:
+    """Collisions of a split, with the hits that the options keep."""
+    seed = 0 if name == "test" else config.seed
+    for k in range(size):
+        mean = config.mu if mu is None else mu
+        yield kept(config, simulate((KEYS[name], seed, k), mean, DETECTOR))
+
+
+def own(config: Config) -> Iterator[Collision]:
+    """Collisions of the user's file; with truth, the hits that the options keep.
+
+    Raises:
+        DataError: see `readers.read_collisions`; or no collision at all.
+    """
+    assert config.hits is not None
+    mapping = None if config.mapping is None else readers.parse_mapping(config.mapping)
+    count = 0
+    for collision in readers.read_collisions(config.hits, DETECTOR, mapping, unit=config.unit):
+        count += 1
+        if collision.particle is None and config.occupancy == "targets":
+            text = "has no truth: all its hits are kept, more than the network was trained on"
+            print(f"event {collision.event} {text}", file=sys.stderr)
+        yield collision if collision.particle is None else kept(config, collision)
+    if not count:
+        raise DataError(config.hits, "holds no collision", "give a file with hits")
+
+
+def kept(config: Config, collision: Collision) -> Collision:
+    """All hits, or those of particles above the pT that is looked for (a cut with truth)."""
+    if config.occupancy == "full":
+        return collision
+    if collision.particle is None or collision.particles is None:
+        raise ConfigError("--occupancy", "targets needs truth", "give --occupancy full")
+    fast = np.append(events.pt(collision.particles.momentum) > config.min_pt, False)  # noise: -1
+    return events.select(collision, fast[collision.particle])
+
+
+def target(config: Config) -> Target:
+    """Particles that are looked for."""
+    return Target(min_pt=config.min_pt)
+
+
+def graph_of(config: Config, collision: Collision) -> Any:
+    """Graph of the hits of a collision."""
+    cuts = graphs.Cuts(min_pt=config.min_pt)
+    return graphs.build_graph(collision.hits, DETECTOR, cuts, max_edges=config.max_edges)
+
+
+def labelled(config: Config, collision: Collision) -> tuple[Any, graphs.EdgeLabels]:
+    """Graph and labels of a collision with truth."""
+    graph = graph_of(config, collision)
+    return graph, graphs.edge_labels(graph, collision, target(config))
