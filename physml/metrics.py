@@ -35,6 +35,17 @@ class Reliability(NamedTuple):
     rows: Int[np.ndarray, " b"]
 
 
+class Shares(NamedTuple):
+    """Shares in bins of a variable, with their Clopper-Pearson intervals."""
+
+    edges: Float[np.ndarray, " b+1"]
+    passed: Int[np.ndarray, " b"]
+    total: Int[np.ndarray, " b"]
+    low: Float[np.ndarray, " b"]  # 0 to 1 where a bin holds nothing
+    high: Float[np.ndarray, " b"]
+    outside: int  # rows below the first or above the last edge
+
+
 def roc(scores: ArrayLike, positive: ArrayLike, weights: ArrayLike | None = None) -> Roc:
     """Efficiency against mistaken share, over all cuts; rows with the same score pass together.
 
@@ -86,6 +97,33 @@ def clopper_pearson(
         low = np.where(k > 0, scipy.stats.beta.ppf(tail, k, n - k + 1), 0.0)
         high = np.where(k < n, scipy.stats.beta.ppf(1 - tail, k + 1, n - k), 1.0)
     return low, high
+
+
+def binned(
+    values: ArrayLike, passed: ArrayLike, edges: ArrayLike, level: float = ONE_SIGMA
+) -> Shares:
+    """Share of the rows that pass, in bins of a variable.
+
+    Args:
+        values: (n,) of the variable.
+        passed: (n,) boolean.
+        edges: (b + 1,) rising; a bin holds its lower edge, the last one its upper edge as well.
+        level: of the intervals.
+
+    Raises:
+        DataError: shapes differ, values are not finite, or edges do not rise.
+    """
+    x, right, where = np.asarray(values, float), np.asarray(passed), np.asarray(edges, float)
+    if x.ndim != 1 or x.shape != right.shape or right.dtype.kind != "b":
+        raise DataError("bins", f"have shapes {x.shape}, {right.shape}", "give a boolean per value")
+    if not np.isfinite(x).all():
+        raise DataError("bins", "have values that are not finite", "find out what made them")
+    if where.ndim != 1 or len(where) < 2 or not (np.diff(where) > 0).all():
+        raise DataError("bins", "have edges that do not rise", "give at least two, rising")
+    total = np.histogram(x, where)[0]
+    count = np.histogram(x[right], where)[0]
+    low, high = clopper_pearson(count, total, level)
+    return Shares(where, count, total, low, high, len(x) - int(total.sum()))
 
 
 def effective(

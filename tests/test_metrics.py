@@ -67,6 +67,37 @@ def test_intervals_cover_what_they_promise():
         assert np.mean((low <= truth) & (truth <= high)) > 0.6827 - 0.02
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_shares_in_bins_equal_scipy(seed):
+    random = np.random.default_rng(seed)
+    edges = np.array([-1.0, 0.0, 0.5, 2.0, 9.0])
+    values, passed = random.normal(0, 1, 60), random.random(60) < 0.7
+    values[:2] = edges[1], edges[-1]  # a lower edge is in its bin, the last edge in the last
+    ours = metrics.binned(values, passed, edges, 0.9)
+    inside = (values >= -1) & (values <= 9)
+    place = np.minimum(np.digitize(values[inside], edges) - 1, 3)
+    assert_array_equal(ours.total, np.bincount(place, minlength=4))
+    mean = scipy.stats.binned_statistic(values, passed, "sum", edges).statistic
+    assert_array_equal(ours.passed, mean)
+    assert ours.outside == (~inside).sum()
+    for k in range(4):
+        expected = (0.0, 1.0)
+        if ours.total[k]:
+            test = scipy.stats.binomtest(int(ours.passed[k]), int(ours.total[k]))
+            expected = test.proportion_ci(0.9, "exact")
+        assert_allclose((ours.low[k], ours.high[k]), tuple(expected), atol=1e-9)
+
+
+def test_bins_of_parts_add_to_the_whole():
+    random = np.random.default_rng(7)
+    values, passed = random.random(90), random.random(90) < 0.5
+    whole = metrics.binned(values, passed, np.linspace(0, 1, 6))
+    parts = [metrics.binned(values[k::3], passed[k::3], whole.edges) for k in range(3)]
+    assert_array_equal(sum(part.passed for part in parts), whole.passed)
+    assert_array_equal(sum(part.total for part in parts), whole.total)
+
+
 def test_effective_counts_of_equal_weights_are_the_counts():
     passed = np.arange(50) < 20
     assert metrics.effective(passed, np.full(50, 3.0)) == pytest.approx((20.0, 50.0))
@@ -106,6 +137,10 @@ def test_confusion_equals_scikit_learn():
         (lambda: metrics.roc([1.0, 2.0], np.array([True])), "shapes"),
         (lambda: metrics.roc([1.0, 2.0], np.array([True, False]), [-1, 1]), "below 0"),
         (lambda: metrics.clopper_pearson(3, 2), "outside 0 to the total"),
+        (lambda: metrics.binned([1.0], np.array([True, False]), [0, 2]), "shapes"),
+        (lambda: metrics.binned([1.0], [1], [0, 2]), "give a boolean"),
+        (lambda: metrics.binned([np.inf], np.array([True]), [0, 2]), "not finite"),
+        (lambda: metrics.binned([1.0], np.array([True]), [2, 0]), "do not rise"),
         (lambda: metrics.reliability([1.5], [True]), "outside 0 to 1"),
         (lambda: metrics.reliability([], []), "equal lists"),
         (lambda: metrics.confusion([0, 3], [0, 1], 3), "outside 0 to 2"),

@@ -11,6 +11,7 @@ from physml.plots.classification import (
     roc_curves,
     training,
 )
+from physml.plots.efficiencies import shares
 from physml.plots.regression import (
     annotate_numbers,
     bars,
@@ -38,6 +39,7 @@ __all__ = [
     "roc_curves",
     "save",
     "scatter",
+    "shares",
     "styled",
     "training",
 ]

@@ -95,8 +95,9 @@ def targets(collision: Collision, target: Target) -> Bool[np.ndarray, "p"]:
         raise ValueError("a collision without truth has no targets")
     n = len(particles.pdg)
     own = collision.particle >= 0
-    layers = np.unique(np.stack([collision.particle[own], collision.hits.layer[own]]), axis=1)
-    crossed = np.bincount(layers[0].astype(np.int64), minlength=n)
+    layers = int(collision.hits.layer.max(initial=0)) + 1
+    pair = np.unique(collision.particle[own].astype(np.int64) * layers + collision.hits.layer[own])
+    crossed = np.bincount(pair // layers, minlength=n)
     found = (
         (pt(particles.momentum) > target.min_pt)
         & (np.abs(eta(particles.momentum)) < target.max_eta)
