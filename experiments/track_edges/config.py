@@ -16,6 +16,7 @@ from typing import Literal
 
 from physml.errors import ConfigError
 from physml.options import Descent, apply_to, check_descent, check_ranges
+from physml.tracking.options import EdgeLoss, EdgeWeight
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,8 @@ class Config:
     width: int = 32  # of the network
     layers: int = 4  # message passing steps
     half: bool = False  # bfloat16 activations
-    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
-    gamma: float = 2.0  # of the focal loss
-    fake_weight: float = 1.0  # of false edges in the loss (GNN4ITk at full occupancy: 0.1)
+    loss: EdgeLoss = EdgeLoss()  # cross-entropy or focal
+    weights: tuple[EdgeWeight, ...] = (EdgeWeight(1.0, label=False),)  # in the loss; later ones win
     descent: Descent = Descent(
         steps=1200, batch_size=2, learning_rate=4e-3, evaluate_every=300, clip=1.0
     )
@@ -53,9 +53,9 @@ def check(config: Config) -> None:
     ranges = {
         "collisions": (2, 10**6), "validation": (1, 10**4), "test": (1, 10**4), "mu": (0.0, 1000.0),
         "min_pt": (0.1, 100.0), "max_edges": (1000, 10**9), "width": (4, 2048), "layers": (1, 50),
-        "gamma": (0.0, 10.0), "fake_weight": (1e-6, 1e6),
     }  # fmt: skip
     check_ranges(config, ranges)
+    check_ranges(config.loss, {"gamma": (0.0, 10.0), "positive": (1e-6, 1e6)}, "loss.")
     check_descent(config.descent)
     for option in ("mapping", "unit"):
         if getattr(config, option) != getattr(Config, option) and config.hits is None:
@@ -70,7 +70,7 @@ PRESETS: Mapping[str, Config] = {
     "default": Config(),
     "paper": Config(
         collisions=2000, validation=50, test=100, occupancy="full", width=128, layers=8, half=True,
-        fake_weight=0.1,
+        weights=(EdgeWeight(0.1, label=False),),  # as GNN4ITk
         descent=Descent(
             steps=200_000, batch_size=1, learning_rate=5e-4, weight_decay=1e-4, evaluate_every=2000
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from physml.errors import ConfigError, DataError
 from physml.progress import progress
 from physml.tracking import events, geometry, graphs, readers
 from physml.tracking.events import Collision, Target
+from physml.tracking.objective import edge_weights
 from physml.tracking.simulate import simulate
 
 from .config import Config
@@ -31,16 +32,27 @@ def load(config: Config) -> dict[str, dict[str, np.ndarray]]:
     if config.hits is not None:  # a finished fit needs no rows but to know their shape
         sizes = dict.fromkeys(sizes, 1)
     made = {
-        name: [
-            labelled(config, collision)
-            for collision in progress(produced(config, name, size), f"making {name}", size)
-        ]
+        name: list(progress(produced(config, name, size), f"making {name}", size))
         for name, size in sizes.items()
     }
-    everything = [pair for pairs in made.values() for pair in pairs]
-    nodes = graphs.bucket(max(len(graph.nodes) for graph, _ in everything) + 1)
-    edges = graphs.bucket(max(len(graph.edges) for graph, _ in everything))
-    return {name: graphs.stack(pairs, nodes, edges) for name, pairs in made.items()}
+    graphed = {name: [graph_of(config, c) for c in own] for name, own in made.items()}
+    everything = [graph for own in graphed.values() for graph in own]
+    nodes = graphs.bucket(max(len(graph.nodes) for graph in everything) + 1)
+    edges = graphs.bucket(max(len(graph.edges) for graph in everything))
+    return {name: rows(config, made[name], graphed[name], nodes, edges) for name in made}
+
+
+def rows(
+    config: Config, collisions: Sequence[Collision], made: Sequence[Any], nodes: int, edges: int
+) -> dict[str, np.ndarray]:
+    """Graphs with labels and weights, padded to one size."""
+    wanted = target(config)
+    labels = [graphs.edge_labels(g, c, wanted) for g, c in zip(made, collisions, strict=True)]
+    found = graphs.stack(made, labels, nodes, edges)
+    for k, (graph, collision, own) in enumerate(zip(made, collisions, labels, strict=True)):
+        weights = edge_weights(graph, collision, own, config.weights)
+        found["weight"][k, : len(weights)] = weights
+    return found
 
 
 def produced(config: Config, name: str, size: int, mu: float | None = None) -> Iterator[Collision]:
@@ -60,7 +72,7 @@ def own(config: Config) -> Iterator[Collision]:
     assert config.hits is not None
     mapping = None if config.mapping is None else readers.parse_mapping(config.mapping)
     count = 0
-    for collision in readers.read_collisions(config.hits, DETECTOR, mapping, unit=config.unit):
+    for collision in readers.read_collisions(config.hits, DETECTOR, mapping, units=config.unit):
         count += 1
         if collision.particle is None and config.occupancy == "targets":
             text = "has no truth: all its hits are kept, more than the network was trained on"
@@ -87,11 +99,5 @@ def target(config: Config) -> Target:
 
 def graph_of(config: Config, collision: Collision) -> Any:
     """Graph of the hits of a collision."""
-    cuts = graphs.Cuts(min_pt=config.min_pt)
+    cuts = graphs.Cuts(min_pt=0.95 * config.min_pt)  # scattering bends, energy loss slows
     return graphs.build_graph(collision.hits, DETECTOR, cuts, max_edges=config.max_edges)
-
-
-def labelled(config: Config, collision: Collision) -> tuple[Any, graphs.EdgeLabels]:
-    """Graph and labels of a collision with truth."""
-    graph = graph_of(config, collision)
-    return graph, graphs.edge_labels(graph, collision, target(config))

@@ -1,0 +1,91 @@
+"""Figures from results alone; nothing here trains or reads a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from physml import plots
+from physml.metrics import Roc
+from physml.tracking import geometry, metrics
+from physml.tracking import plots as displays
+from physml.tracking.edge_metrics import EdgeCounts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from physml.run import Results
+
+METHODS = {"network": "graph network", "baseline": "seed and follow"}
+STYLE = "two_way"
+PUBLISHED = {"GNN4ITk CTD 2023, ITk, all hits": (0.992, 0.929)}  # efficiency, masked purity
+
+
+def figures(results: Results) -> dict[str, Figure]:
+    """Displays, scores, ROC, purity, efficiency and fakes, timing, training."""
+    arrays = results["arrays"]
+    drawn = {
+        f"display_{method}": displays.event_display(
+            unpacked(displays.Display, f"display {method}", arrays), geometry.trackml(), title=name
+        )
+        for method, name in METHODS.items()
+    }
+    stages, seconds = arrays["stage"].astype(str), np.median(arrays["seconds"], axis=0)
+    times = dict(zip(stages.tolist(), seconds.tolist(), strict=True))
+    hits = results["numbers"]["hits per collision"]
+    drawn["timing"] = displays.stage_times({f"{hits:,.0f} hits": times})
+    if "edges cut" in arrays:
+        counts = unpacked(EdgeCounts, "edges", arrays)
+        drawn["scores"] = displays.scores(counts)
+        drawn["roc"] = _roc(counts)
+        drawn["purity"] = displays.purities({"graph network": counts}, references=PUBLISHED)
+        drawn |= _tracks(arrays)
+    if "log loss" in arrays:
+        logged = {"batch": arrays["log loss"], "validation": arrays["log validation_loss"]}
+        drawn["training"] = plots.training(logged, "loss of the edges")
+    return drawn
+
+
+def _tracks(arrays: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+    """Efficiency and fakes of both methods against what tracks and particles have."""
+    drawn = {}
+    found = {name: _matches(method, arrays) for method, name in METHODS.items()}
+    for variable in ("pt", "eta", "radius"):
+        shares = {name: metrics.efficiency_in(own, variable) for name, own in found.items()}
+        drawn[f"efficiency_{variable}"] = displays.efficiencies(shares, variable, STYLE)
+    for variable in ("pt", "eta"):
+        shares = {name: metrics.fakes_in(own, variable) for name, own in found.items()}
+        drawn[f"fakes_{variable}"] = displays.fakes(shares, variable, STYLE)
+    if "pile-up network particles pt" in arrays:
+        found = {name: _matches(f"pile-up {m}", arrays) for m, name in METHODS.items()}
+        shares = {name: metrics.efficiency_in(own, "mu") for name, own in found.items()}
+        drawn["efficiency_mu"] = displays.efficiencies(shares, "mu", STYLE)
+        shares = {name: metrics.fakes_in(own, "mu") for name, own in found.items()}
+        drawn["fakes_mu"] = displays.fakes(shares, "mu", STYLE)
+    return drawn
+
+
+def _roc(counts: EdgeCounts) -> Figure:
+    """Fakes that pass against target edges that pass, at the cuts that were counted."""
+    fakes = counts.fake / max(int(counts.fake[0]), 1)
+    curve = Roc(*(np.append(0.0, x[::-1]) for x in (counts.cut, counts.efficiency, fakes)))
+    curve.cut[0] = np.inf
+    return plots.roc_curves(
+        {"edges": {"graph network": curve}},
+        x_label="edge efficiency (target, in the graph)", y_label="share of fakes that pass",
+    )  # fmt: skip
+
+
+def _matches(name: str, arrays: Mapping[str, np.ndarray]) -> metrics.Matches:
+    return metrics.Matches(
+        STYLE,
+        unpacked(metrics.FoundParticles, f"{name} particles", arrays),
+        unpacked(metrics.MatchedTracks, f"{name} found", arrays),
+    )
+
+
+def unpacked(kind: Any, name: str, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The NamedTuple whose fields results keep as "NAME FIELD"; None where there is none."""
+    return kind(*(arrays.get(f"{name} {field}") for field in kind._fields))
