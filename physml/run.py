@@ -54,7 +54,8 @@ class Results(TypedDict):
 
     numbers: Mapping[str, float]
     arrays: Mapping[str, np.ndarray]
-    tables: NotRequired[Mapping[str, Mapping[str, np.ndarray]]]  # each written as NAME.root
+    tables: NotRequired[Mapping[str, Mapping[str, Any]]]  # each written as NAME.root
+    files: NotRequired[Mapping[str, bytes]]  # each written under its name
 
 
 class Experiment(NamedTuple):
@@ -273,7 +274,7 @@ def claimed(request: Request, experiment: Experiment) -> tuple[Claim, ...]:
 def _write(request: Request, results: Results, claims: Sequence[Mapping[str, Any]]) -> None:
     """Numbers, arrays with the log of the fit, and tables, in the folder of the request."""
     from physml import record
-    from physml.io.manifest import write_json
+    from physml.io.manifest import write_bytes, write_json
 
     if request.folder != request.run_dir:
         request.folder.mkdir(exist_ok=True)
@@ -281,6 +282,8 @@ def _write(request: Request, results: Results, claims: Sequence[Mapping[str, Any
         environment = record.environment(request.package, request.config)
         write_json(request.folder / "environment.json", environment)
     record.write_tables(request.folder, results.get("tables", {}))
+    for name, content in results.get("files", {}).items():
+        write_bytes(request.folder / name, content)
     logged = {f"log {k}": v for k, v in record.read_metrics(request.run_dir).items()}
     joined: Results = {"numbers": results["numbers"], "arrays": {**results["arrays"], **logged}}
     record.write_results(request.folder, joined, claims)

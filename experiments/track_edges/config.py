@@ -42,6 +42,7 @@ class Config:
     hits: Path | None = apply_to()  # own collisions: TrackML folder, ACTS ROOT, any ROOT tree
     mapping: str | None = apply_to()  # columns of a ROOT tree: "x=hit_x,y=hit_y,..."
     unit: Literal["mm", "cm", "m"] = apply_to("mm")  # of the coordinates in that file
+    export: bool = apply_to(False)  # also write the network as ONNX and StableHLO, and compare
 
 
 def check(config: Config) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from physml.errors import ConfigError, DataError
+from physml.options import applied
 from physml.progress import progress
 from physml.tracking import events, geometry, graphs, readers
 from physml.tracking.events import Collision, Target
@@ -29,7 +30,7 @@ def load(config: Config) -> dict[str, dict[str, np.ndarray]]:
         DataError: a graph is over the limit.
     """
     sizes = {"train": config.collisions, "validation": config.validation}
-    if config.hits is not None:  # a finished fit needs no rows but to know their shape
+    if applied(config):  # a finished fit needs no rows but to know their shape
         sizes = dict.fromkeys(sizes, 1)
     made = {
         name: list(progress(produced(config, name, size), f"making {name}", size))

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from physml import export
 from physml.claims import Claim
 from physml.run import Experiment, Results
 from physml.tracking import baseline, edge_metrics, fits, graphs, metrics, plots
 from physml.tracking.events import Collision, Tracks
 from physml.tracking.nets import InteractionNetwork
 from physml.tracking.objective import objective as classifier
-from physml.tracking.objective import score
+from physml.tracking.objective import score, scorer
 from physml.tracking.tracks import TrackCuts, build_tracks
 from physml.tracking.writers import Found, track_table
 from physml.train import Objective, Splits, TrainState
@@ -65,12 +66,39 @@ def objective(config: Config) -> Objective:
 def evaluate(config: Config, state: TrainState, splits: Splits) -> Results:
     """Edges and tracks of the test collisions, or of the user's own."""
     if config.hits is not None:
-        return measured(config, [reconstruct(config, state, c) for c in dataset.own(config)])
-    found = reconstructed(config, state, config.test, config.mu)
+        found = [reconstruct(config, state, collision) for collision in dataset.own(config)]
+    else:
+        found = reconstructed(config, state, config.test, config.mu)
     results = measured(config, found)
-    means = [share * config.mu for share in PILE_UP]
-    others = [r for mu in means for r in reconstructed(config, state, FEWER, mu)]
-    return {**results, "arrays": {**results["arrays"], **against_pile_up(config, found, others)}}
+    numbers, arrays, files = dict(results["numbers"]), dict(results["arrays"]), {}
+    if config.hits is None:
+        means = [share * config.mu for share in PILE_UP]
+        others = [r for mu in means for r in reconstructed(config, state, FEWER, mu)]
+        arrays |= against_pile_up(config, found, others)
+    if config.export:
+        files, differences = exported(config, state, found[0])
+        numbers |= differences
+    return {**results, "numbers": numbers, "arrays": arrays, "files": files}
+
+
+def exported(
+    config: Config, state: TrainState, example: Reconstruction
+) -> tuple[dict[str, bytes], dict[str, float]]:
+    """The network as ONNX and StableHLO, and how far their scores are from ours."""
+    function, inputs = scorer(network(config), state.params)
+    files = {
+        "edges.onnx": export.onnx(function, inputs, "scores"),
+        "edges.stablehlo": export.stablehlo(function, inputs),
+    }
+    graph = example.graph
+    index = np.stack([graph.senders, graph.receivers]).astype(np.int32)
+    values = dict(zip(inputs, (graph.nodes, index, graph.edges), strict=True))
+    onnx = export.run_onnx(files["edges.onnx"], values)
+    stablehlo = export.run_stablehlo(files["edges.stablehlo"], values)
+    return files, {
+        "largest difference of an ONNX score": float(np.abs(onnx - example.scores).max()),
+        "largest difference of a StableHLO score": float(np.abs(stablehlo - example.scores).max()),
+    }
 
 
 def reconstructed(config: Config, state: TrainState, size: int, mu: float) -> list[Reconstruction]:
