@@ -6,7 +6,7 @@ layer: one message-passing step, forward and backward, 20,000 nodes and 200,000 
 CPU time, paired runs. torch gets our weights: once with (edge, sender, receiver) concatenated, as
 acorn and PyG networks do, once with our split of the first layer. Gradients go to weights, nodes
 and edges.
-stages: one collision of 10,000, 30,000 and 100,000 hits from simulation to fitted tracks, all cores.
+stages: a collision of 10,000, 30,000 and 100,000 hits, simulation to fitted tracks, all cores.
 memory: peak of one training step at 100,000 hits and 1,000,000 edges, in a process of its own.
 
 On Linux glibc gets fresh arrays from the system page by page; GLIBC_TUNABLES=glibc.malloc.hugetlb=1
@@ -28,7 +28,7 @@ PAGES = "glibc.malloc.hugetlb=1"
 
 
 def again(arguments: list[str], **environment: str) -> int:
-    """Run this script in a process of its own, whose environment glibc and XLA read at its start."""
+    """Run this script in a process of its own: glibc and XLA read its environment at its start."""
     command = [sys.executable, __file__, *arguments]
     return subprocess.run(command, env={**os.environ, **environment}).returncode
 
@@ -49,7 +49,6 @@ def layer(quick: bool) -> None:
 
 def compare(torch: Any, width: int, quick: bool) -> None:
     """One width: largest difference, then both peers."""
-    import jax
     import numpy as np
     from timing import paired
 
@@ -141,6 +140,61 @@ def theirs(
     return run
 
 
+def stages(quick: bool) -> None:
+    """Wall seconds of each stage by the size of the collision; the network is not trained.
+
+    An untrained network would leave no tracks to be found, so tracks are built from scores that
+    are made: 0.6 to 1 for true edges, and for one false edge in a hundred.
+    """
+    import jax
+    import numpy as np
+
+    from physml.tracking import fits, geometry, graphs, simulate, tracks
+    from physml.tracking.events import Target
+    from physml.tracking.nets import InteractionNetwork
+    from physml.tracking.objective import score
+
+    detector, network = geometry.trackml(), InteractionNetwork(64, 4)
+    rows, names = [], ("simulate", "graph", "score", "tracks", "fit", "all")
+    print(f"{'hits':>9}{'edges':>10}" + "".join(f"{name + ', s':>13}" for name in names))
+    for mu in (20.0, 60.0) if quick else (20.0, 60.0, 200.0):
+        collision, first = clocked(lambda: simulate.simulate((0, 1), mu, detector))  # noqa: B023
+        graph, second = clocked(lambda: graphs.build_graph(collision.hits, detector))  # noqa: B023
+        params = network.init(jax.random.PRNGKey(0), small(graph))["params"]
+        score(network, params, graph)  # compiles
+        _, third = clocked(lambda: score(network, params, graph))  # noqa: B023
+        rng = np.random.default_rng(0)
+        true = ~graphs.edge_labels(graph, collision, Target(min_pt=0.5)).counted
+        true |= graphs.edge_labels(graph, collision, Target(min_pt=0.5)).label
+        high = true | (rng.random(len(true)) < 0.01)
+        made = np.where(high, rng.uniform(0.6, 1.0, len(true)), 0.01)
+        found, fourth = clocked(lambda: tracks.build_tracks(graph, made))  # noqa: B023
+        _, fifth = clocked(lambda: fits.fit(found, collision.hits, detector))  # noqa: B023
+        times = [first, second, third, fourth, fifth]
+        rows.append([len(graph.nodes), *times, sum(times[1:])])
+        counts = f"{len(graph.nodes):9d}{len(graph.edges):10d}"
+        print(counts + "".join(f"{t:13.2f}" for t in rows[-1][1:]), flush=True)
+    ratio = np.log(np.array(rows[-1]) / np.array(rows[0]))
+    print(f"{'time ~ hits to the':>19}" + "".join(f"{x:13.2f}" for x in ratio[1:] / ratio[0]))
+    met = "" if quick else f" (<= 10 s {'ok' if rows[-1][-1] <= 10 else 'MISSED'})"
+    print(
+        f"hits to fitted tracks, {rows[-1][0]} hits: {rows[-1][-1]:.1f} s{met}; without simulation"
+    )
+
+
+def small(graph: Any) -> Any:
+    """A graph of the same features without edges between hits, enough to make weights for."""
+    return graph._replace(
+        nodes=graph.nodes[:2], edges=graph.edges[:1], senders=graph.senders[:1] * 0,
+        receivers=graph.receivers[:1] * 0,
+    )  # fmt: skip
+
+
+def clocked(function: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    return function(), time.perf_counter() - start
+
+
 def memory(quick: bool) -> None:
     """Peak resident memory of one training step, for the networks that the project trains."""
     sizes = ("10000", "100000") if quick else ("100000", "1000000")
@@ -150,7 +204,6 @@ def memory(quick: bool) -> None:
 
 
 def one_step(n: int, m: int, width: int, steps: int, recompute: int, blocks: int) -> None:
-    import jax
     import numpy as np
 
     from physml.options import Descent
@@ -169,7 +222,6 @@ def one_step(n: int, m: int, width: int, steps: int, recompute: int, blocks: int
     }
     network = InteractionNetwork(width, steps, recompute=bool(recompute), blocks=blocks)
     made = objective(network, Descent(steps=1, batch_size=1))
-    state = jax.eval_shape(made.init, jax.random.PRNGKey(0), rows) if False else None
     start = time.process_time()
     fit(made, {"train": rows}, seed=0)
     seconds = time.process_time() - start
@@ -189,7 +241,7 @@ def main() -> None:
     options = parser.parse_args()
     if PAGES not in os.environ.get("GLIBC_TUNABLES", ""):
         sys.exit(again(sys.argv[1:], GLIBC_TUNABLES=PAGES))
-    known = {"layer": layer, "memory": memory}
+    known = {"layer": layer, "stages": stages, "memory": memory}
     for part in options.parts or known:
         known[part](options.quick)
 

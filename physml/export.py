@@ -249,16 +249,23 @@ def _product(graph: _Graph, equation: Any, a: Value, b: Value) -> Value:
 
 
 def _gather(graph: _Graph, equation: Any, x: Value, index: Value) -> Value:
-    """Whole slices along one axis, which is what indexing with one array gives."""
+    """Pieces at a known place, or whole slices along one axis at places of an array."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     shape, rank = equation.invars[0].aval.shape, len(equation.invars[1].aval.shape) - 1
-    axes = numbers.start_index_map
-    others = [size for k, size in enumerate(shape) if k not in axes]
-    offsets = [k for k in range(len(shape) - 1 + rank) if not axes[0] <= k < axes[0] + rank]
+    axes, result = numbers.start_index_map, equation.outvars[0].aval.shape
+    whole = [sizes[k] == shape[k] for k in range(len(shape))]
+    if isinstance(index, np.ndarray) and rank == 0:
+        cut = [(k, at) for k, at in zip(axes, index.tolist(), strict=True) if not whole[k]]
+        parts = [[at for _, at in cut], [at + sizes[k] for k, at in cut], [k for k, _ in cut]]
+        return _reshaped(
+            graph, _add(graph, "Slice", [x, *(np.array(p, np.int64) for p in parts)]), result
+        )
+    others = [k for k in range(len(shape)) if k not in axes]
+    offsets = [k for k in range(len(result)) if not axes[0] <= k < axes[0] + rank]
     if (
         len(axes) != 1
         or numbers.collapsed_slice_dims != axes
-        or [size for k, size in enumerate(sizes) if k not in axes] != others
+        or not all(whole[k] for k in others)
         or list(numbers.offset_dims) != offsets
     ):
         raise ConfigError("ONNX", "has no rule for this kind of gather", "index along one axis")
@@ -326,10 +333,12 @@ _RULES: dict[str, Callable[..., Value]] = {
     "exp2": lambda g, e, x: _add(
         g, "Exp", [_add(g, "Mul", [x, np.array(math.log(2), np.float32)])]
     ),
+    "expm1": lambda g, e, x: _add(g, "Sub", [_add(g, "Exp", [x]), np.array(1, np.float32)]),
     "gather": _gather,
     "integer_pow": _power,
     "log1p": lambda g, e, x: _add(g, "Log", [_add(g, "Add", [x, np.array(1, np.float32)])]),
     "reduce_max": _reduced("ReduceMax"),
+    "reduce_min": _reduced("ReduceMin"),
     "reduce_sum": _reduced("ReduceSum"),
     "reshape": lambda g, e, x, *_: _reshaped(g, x, e.outvars[0].aval.shape),
     "ne": lambda g, e, a, b: _add(g, "Not", [_add(g, "Equal", [a, b])]),

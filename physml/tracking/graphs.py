@@ -41,7 +41,7 @@ EDGE_FEATURES = {
     "phislope": 3e-4,  # dphi / dr in rad/mm; 0 where dr is 0
     "rphislope": 0.1,  # phislope times the mean of the two radii, rad
 }
-"""Name -> what its value is divided by; the six of GNN4ITk (acorn, `CTD_2023`)."""
+"""Name -> what its value is divided by; named as the six of GNN4ITk (acorn, `CTD_2023`)."""
 
 
 class EdgeLabels(NamedTuple):

@@ -2,8 +2,10 @@
 
 A cell is a pair of layers and a bin in eta of the inner hit. Each holds the range of phislope and
 of z0 of the pairs that target particles left there. Cells in which none was seen join no hits, so
-a map needs enough collisions. The idea is that of GNN4ITk's module map
-(ATL-SOFT-PROC-2023-038), whose cells are modules and whose ranges are of triplets.
+a map needs enough collisions: learned from 1, 4 and 16 of mu = 185, the edges of another one
+(91,794 hits) held 0.941, 0.977 and 0.986 of its target pairs in 27, 49 and 79 thousand edges.
+The idea is that of GNN4ITk's module map (ATL-SOFT-PROC-2023-038), whose cells are
+modules and whose ranges are of triplets.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from physml.tracking.pairs import Cuts
 from physml.tracking.triplets import Tolerance
 
 MAX_ETA = 5.0  # abs, hits beyond stand in the outermost bins
-WIDE = Cuts(max_d0=2.0, max_z0=100.0)
+WIDE = Cuts(max_d0=2.0, max_z0=100.0, scattering=0.01, tolerance=Tolerance(d0=16.0))
 """Cuts that come before the ranges: a map keeps no pair that they drop."""
 
 

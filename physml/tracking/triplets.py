@@ -34,7 +34,7 @@ class Tolerance(NamedTuple):
 
     slope: float = 0.006  # beyond the lengths of pixels and strips
     bend: float = 20.0  # mm, divided by the radius of the hit: multiple scattering
-    d0: float = 16.0  # mm, closest approach to the beam
+    d0: float = 30.0  # mm, closest approach to the beam
 
 
 def continued(

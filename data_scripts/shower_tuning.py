@@ -1,0 +1,224 @@
+"""Tune the shower maker against Geant4 electrons, and compare it with those it was not tuned on.
+
+    python -m data_scripts.shower_tuning --data shared/calo --folder my_tuning
+
+Needs `geant4_ds2like_electrons.hdf5` and `geant4_calogan_electrons.hdf5` (or other showers in these
+geometries). Showers of even number tune `physml.calorimeter.simulate.Tuning`, one per sample; those
+of odd number are compared with the result. Prints both tables and writes the numbers behind them to
+`shower_tuning.h5`. The parameters are then written into `simulate.TUNED` by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from physml import showers
+from physml.calorimeter import events, geometry, readers, simulate
+from physml.calorimeter.events import Showers
+from physml.calorimeter.geometry import Geometry
+from physml.errors import DataError, PhysmlError
+from physml.io import hdf5
+
+RANGES = ((1.0, 5.0), (5.0, 20.0), (20.0, 100.0))  # GeV
+COPIES = 20  # showers of the maker for each of Geant4, in the comparison; a quarter in the fit
+KEY = 20261121
+PROFILE = showers.Tuning._fields
+TARGETS = {"depth": 0.03, "width": 0.10, "radius": 0.10, "hits": 0.15}
+TOLERANCE = {name: target / 3 for name, target in TARGETS.items()} | {"core": 0.03}
+"""Share of a value below which a difference counts little in the fit; of spreads 0.1."""
+
+
+class Sample(NamedTuple):
+    """Showers of Geant4 and what of the maker they can decide."""
+
+    file: str
+    geometry: Geometry
+    free: tuple[str, ...]  # parameters of `simulate.Tuning` and of its profile
+    start: simulate.Tuning
+
+
+def samples() -> dict[str, Sample]:
+    """The two samples by passive material."""
+    shape = tuple(name for name in PROFILE)
+    return {
+        "W": Sample(
+            "geant4_ds2like_electrons.hdf5", geometry.dataset_2(),
+            (*shape, "stochastic", "lateral"), simulate.Tuning(lateral=0.05),
+        ),
+        "Pb": Sample(
+            "geant4_calogan_electrons.hdf5", geometry.calogan(),
+            (*shape, "whole", "lateral"), simulate.Tuning(stochastic=0.075, whole=1000.0, lateral=0.05),
+        ),
+    }  # fmt: skip
+
+
+def measure(found: Showers, voxels: Geometry) -> dict[str, np.ndarray]:
+    """Numbers of each shower: centre and rms in depth (X0), radius (mm), lit voxels, and so on.
+
+    `core` is the share of the first layer or ring that lies within 5 mm of the axis, `eta` the mean
+    place across (mm), `total` the energy of all voxels over the incident one.
+    """
+    deposits = found.deposits.astype(np.float64)
+    centre = geometry.centres(voxels)
+    depths = np.array([layer.depth for layer in voxels.layers], np.float64).mean(axis=1)
+    depth, total = depths[centre.layer], np.maximum(deposits.sum(axis=1), 1e-9)
+    mean = deposits @ depth / total
+    square = deposits @ depth**2 / total - mean**2
+    polar = all(layer.polar for layer in voxels.layers)
+    fine = np.ones(voxels.size, bool) if polar else centre.layer == 0
+    near = fine & (np.abs(centre.r if polar else centre.eta) < 5.0)
+    inside = np.maximum(deposits[:, fine].sum(axis=1), 1e-9)
+    return {
+        "depth": mean,
+        "width": np.sqrt(np.maximum(square, 0.0)),
+        "radius": deposits @ centre.r / total,
+        "hits": np.count_nonzero(deposits, axis=1).astype(np.float64),
+        "core": deposits[:, near].sum(axis=1) / inside,
+        "eta": deposits[:, fine] @ centre.eta[fine] / inside,
+        "total": total / found.incident_energy,
+    }
+
+
+class Summary(NamedTuple):
+    """Means and spreads of `measure` in each range of energy, with their statistical errors."""
+
+    names: tuple[str, ...]
+    value: np.ndarray  # (names, ranges)
+    error: np.ndarray
+
+
+SUMMARISED = (
+    *((name, False) for name in ("depth", "width", "radius", "hits", "core")),
+    *((name, True) for name in ("depth", "width", "radius", "eta")),
+)
+
+
+def summarise(found: Showers, voxels: Geometry) -> Summary:
+    """Summary of showers.
+
+    Raises:
+        DataError: fewer than two showers in a range of energy.
+    """
+    numbers, energy = measure(found, voxels), found.incident_energy / 1e3
+    value, error = np.zeros((2, len(SUMMARISED), len(RANGES)))
+    for column, (low, high) in enumerate(RANGES):
+        inside = (energy >= low) & (energy < high)
+        n = int(inside.sum())
+        if n < 2:
+            what = f"holds {n} showers of {low:g} to {high:g} GeV"
+            raise DataError("sample", what, "give 2 or more in each range")
+        for row, (name, spread) in enumerate(SUMMARISED):
+            part = numbers[name][inside]
+            deviation = part.std(ddof=1)
+            value[row, column] = deviation if spread else part.mean()
+            error[row, column] = deviation / np.sqrt(2 * n if spread else n)
+    names = tuple(f"spread of {name}" if spread else name for name, spread in SUMMARISED)
+    return Summary(names, value, error)
+
+
+def with_values(tuning: simulate.Tuning, names: tuple[str, ...], values: np.ndarray) -> simulate.Tuning:
+    """Tuning with some parameters replaced."""
+    new = {name: float(value) for name, value in zip(names, values, strict=True)}
+    profile = tuning.profile._replace(**{k: v for k, v in new.items() if k in PROFILE})
+    return tuning._replace(profile=profile, **{k: v for k, v in new.items() if k not in PROFILE})
+
+
+def made(truth: Showers, sample: Sample, tuning: simulate.Tuning, copies: int) -> Showers:
+    """Showers of the maker at the energies of others."""
+    energy = np.tile(truth.incident_energy, copies)
+    return simulate.simulate(KEY, energy, sample.geometry, "electron", tuning)
+
+
+def tune(truth: Showers, sample: Sample) -> simulate.Tuning:
+    """Tuning that brings the summary of the maker closest to that of the showers.
+
+    Least squares in units of the errors and of `TOLERANCE`; the maker draws the same deviates each
+    time.
+    """
+    target = summarise(truth, sample.geometry)
+    shares = np.array([TOLERANCE.get(name, 0.1) for name in target.names])
+    scale = np.hypot(target.error, shares[:, None] * np.abs(target.value))
+    named = {**sample.start._asdict(), **sample.start.profile._asdict()}
+    start = np.array([named[name] for name in sample.free])
+    unit = np.where(np.array(sample.free) == "depth", 1.0, start)
+
+    def residual(x: np.ndarray) -> np.ndarray:
+        tuning = with_values(sample.start, sample.free, start + unit * (x - 1))
+        ours = summarise(made(truth, sample, tuning, COPIES // 4), sample.geometry)
+        return np.asarray(((ours.value - target.value) / scale).ravel())
+
+    one = np.ones(len(start))
+    low = np.where(np.array(sample.free) == "depth", 0.0, 0.1)
+    fit = least_squares(residual, one, bounds=(low, 5.0), diff_step=0.05, max_nfev=20)
+    values = start + unit * (fit.x - 1)
+    return with_values(sample.start, sample.free, np.array([float(f"{v:.3g}") for v in values]))
+
+
+def table(ours: Summary, theirs: Summary) -> str:
+    """Lines of the comparison, one for each number; ranges side by side."""
+    lines = []
+    for row, name in enumerate(ours.names):
+        line = f"{name:17s}"
+        for column in range(len(RANGES)):
+            a, b = ours.value[row, column], theirs.value[row, column]
+            change, error = 100 * (a / b - 1), 100 * theirs.error[row, column] / b
+            line += f" | {b:8.3f} {a:8.3f} {change:+6.1f} +- {error:4.1f} %"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def missed(ours: Summary, theirs: Summary) -> list[str]:
+    """Numbers that differ by more than their target."""
+    return [
+        f"{name} at {low:g}-{high:g} GeV: {100 * change:+.1f} % (target {100 * TARGETS[name]:g} %)"
+        for row, name in enumerate(ours.names)
+        if name in TARGETS
+        for (low, high), change in zip(
+            RANGES, ours.value[row] / theirs.value[row] - 1, strict=True
+        )
+        if abs(change) > TARGETS[name]
+    ]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Tune, compare, print and write."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, sample in samples().items():
+        truth = readers.read(options.data / sample.file, sample.geometry).showers
+        half = [events.select(truth, slice(k, None, 2)) for k in (0, 1)]
+        tuning = simulate.TUNED[name] if options.check else tune(half[0], sample)
+        print(f"{name}: {tuning}")
+        edges = "  ".join(f"{low:g} to {high:g} GeV: Geant4, maker, change" for low, high in RANGES)
+        for part, truth in zip(("tuned on", "not tuned on"), half, strict=True):
+            theirs = summarise(truth, sample.geometry)
+            ours = summarise(made(truth, sample, tuning, COPIES), sample.geometry)
+            print(f"{part}, {len(truth.incident_energy)} showers; {edges}\n{table(ours, theirs)}")
+            arrays[f"{name}/{part}/geant4"], arrays[f"{name}/{part}/error"] = theirs[1:]
+            arrays[f"{name}/{part}/maker"] = ours.value
+        print("\n".join(["missed:", *missed(ours, theirs)]) if missed(ours, theirs) else "all met")
+    names = [name.encode() for name in ours.names]
+    arrays |= {"names": np.array(names), "ranges_gev": np.array(RANGES)}
+    hdf5.write(options.folder / "shower_tuning.h5", arrays)
+
+
+def main() -> None:
+    """Command line: exit 2 with one line for bad input."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the two files")
+    parser.add_argument("--folder", type=Path, required=True, help="where the results go")
+    parser.add_argument("--check", action="store_true", help="compare only, with `simulate.TUNED`")
+    try:
+        run(parser.parse_args())
+    except (PhysmlError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,464 @@
+"""The judge: closed forms, brute force, other libraries, published numbers."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.stats
+import sklearn.metrics
+from sklearn.isotonic import IsotonicRegression
+
+from physml.calorimeter import classifier, distances, metrics
+from physml.calorimeter.events import Showers
+from physml.calorimeter.features import features, matrix
+from physml.calorimeter.geometry import calogan, dataset_1_photons, dataset_2
+from physml.errors import ConfigError, DataError
+
+SIZES = (200, 1500)  # of batches in tests
+SMALL = metrics.Settings(sizes=(50, 300), kernel_rows=200)
+QUICK = classifier.Protocol("quick", (32, 32), 6, 250, 3e-3, 0.6, 0.2)
+
+
+def gaussians(seed, n=2000, f=6, shift=0.0, scale=1.0):
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).normal(size=(f, f))
+    return scale * rng.normal(size=(n, f)) @ mixing + shift
+
+
+def showers(seed, n=400, geometry=None, softer=1.0):
+    """No physics: a profile in the layers, exponential noise, and some empty voxels."""
+    geometry = geometry or dataset_1_photons()
+    rng = np.random.default_rng(seed)
+    energy = 1024.0 * 2.0 ** (np.arange(n) % 8)
+    layer = np.repeat(np.arange(len(geometry.layers)), [x.size for x in geometry.layers])
+    shape = np.exp(-0.5 * ((layer - 1.5 * softer) / 0.8) ** 2) + 0.02
+    base = np.random.default_rng(5).exponential(size=len(layer)) ** 2 * shape
+    noise = rng.exponential(size=(n, len(layer))) * (rng.random((n, len(layer))) < 0.4)
+    deposits = base * noise
+    deposits *= (energy * rng.normal(0.95, 0.03, n) / deposits.sum(axis=1))[:, None]
+    return Showers(energy, deposits.astype(np.float32))
+
+
+# Separation power
+
+
+def test_separation_power_of_two_coins():
+    fair, biased = [0.2, 0.7] * 4, [0.3] * 5
+    # p = (1/2, 1/2), q = (1, 0): (1/4 / (3/2) + 1/4 / (1/2)) / 2
+    assert metrics.separation_power(fair, biased, [0, 0.5, 1]) == pytest.approx(1 / 3, rel=1e-14)
+    assert metrics.separation_power(fair, fair, [0, 0.5, 1]) == 0
+    assert metrics.separation_power([0.2], [0.7], [0, 0.5, 1]) == 1
+
+
+def test_what_lies_outside_the_edges_does_not_count():
+    edges = np.linspace(0, 1, 5)
+    inside = [0.1, 0.3, 0.9]
+    assert metrics.separation_power(inside, [*inside, 7, -3, 8], edges) == 0
+    assert metrics.separation_power([5.0], [9.0], edges) == 0  # neither has anything there
+    assert metrics.separation_power(inside, [9.0], edges) == 1
+
+
+def test_equal_samples_separate_as_chi_square_says():
+    rng, n, bins = np.random.default_rng(0), 4000, 20
+    powers = [
+        metrics.separation_power(rng.random(n), rng.random(n), np.linspace(0, 1, bins + 1))
+        for _ in range(50)
+    ]
+    # 2 n times the power is the two-sample chi-square with 19 degrees of freedom.
+    total = scipy.stats.chi2(50 * (bins - 1))
+    assert total.ppf(1e-4) < 2 * n * sum(powers) < total.ppf(1 - 1e-4)
+
+
+@pytest.mark.parametrize(
+    "values, edges, error",
+    [
+        ([0.5, np.nan], [0, 1], DataError),
+        ([0.5], [1, 0], ConfigError),
+        ([0.5], [0], ConfigError),
+    ],
+)
+def test_separation_power_refuses(values, edges, error):
+    with pytest.raises(error):
+        metrics.separation_power([0.5], values, edges)
+
+
+def by_density(a, b, edges):
+    """The definition with histograms of unit area."""
+    p, q = (np.histogram(x, edges, density=True)[0] * np.diff(edges) for x in (a, b))
+    return 0.5 * np.nansum((p - q) ** 2 / (p + q + 1e-300))
+
+
+def test_separation_powers_use_the_binnings_of_the_challenge():
+    grid = dataset_1_photons()
+    a, b = showers(1), showers(2, softer=1.2)
+    powers = metrics.separation_powers(a, b, grid)
+    x, y = features(a, grid), features(b, grid)
+    expected = {
+        ("e_ratio", 0): (x["e_ratio"], y["e_ratio"], np.linspace(0.5, 1.5, 101)),
+        ("width_eta", 1): (x["width_eta"][:, 1], y["width_eta"][:, 1], np.linspace(0, 100, 101)),
+        ("centre_phi", 0): (
+            x["centre_phi"][:, 0], y["centre_phi"][:, 0], np.linspace(-100, 100, 101)
+        ),
+        ("centre_r", 4): (x["centre_r"][:, 4], y["centre_r"][:, 4], np.linspace(0, 500, 101)),
+        ("width_r", 4): (x["width_r"][:, 4], y["width_r"][:, 4], np.linspace(0, 400, 101)),
+        ("sparsity", 2): (x["sparsity"][:, 2], y["sparsity"][:, 2], np.linspace(0, 1, 20)),
+        ("e_layer", 1): (
+            x["e_layer"][:, 1], y["e_layer"][:, 1],
+            np.logspace(1, np.log10(x["e_layer"][:, 1].max()) + 1e-12, 40),
+        ),
+        ("cell", 0): (
+            a.deposits.ravel(), b.deposits.ravel(),
+            np.logspace(1, np.log10(a.deposits.max()) + 1e-12, 50),
+        ),
+    }  # fmt: skip
+    for (name, k), arguments in expected.items():
+        assert powers[name][k] == pytest.approx(by_density(*arguments), rel=1e-3), name
+    lengths = {name: len(values) for name, values in powers.items()}
+    assert lengths == {
+        "e_ratio": 1, "cell": 1, "outside": 1, "e_layer": 5, "sparsity": 5, "centre_r": 5,
+        "width_r": 5, "centre_eta": 2, "width_eta": 2, "centre_phi": 2, "width_phi": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [dataset_1_photons, dataset_2, calogan])
+def test_separation_powers_of_equal_showers_are_zero(make):
+    grid = make()
+    sample = showers(3, 20, grid)
+    for values in metrics.separation_powers(sample, sample, grid).values():
+        assert not values.any()
+
+
+# Fréchet and kernel distances
+
+
+def plain_frechet(a, b):
+    root = scipy.linalg.sqrtm(np.cov(a.T) @ np.cov(b.T)).real
+    shift = a.mean(axis=0) - b.mean(axis=0)
+    return shift @ shift + np.trace(np.cov(a.T) + np.cov(b.T) - 2 * root)
+
+
+def test_gaussian_distance_agrees_with_a_matrix_root():
+    a, b = gaussians(1, shift=0.3), gaussians(2, scale=1.4)
+    assert distances.gaussian_distance(a, b) == pytest.approx(plain_frechet(a, b), rel=1e-10)
+    turn = scipy.stats.special_ortho_group.rvs(6, random_state=3)
+    turned = distances.gaussian_distance(a @ turn, b @ turn)
+    assert turned == pytest.approx(plain_frechet(a, b), rel=1e-10)
+
+
+def test_frechet_distance_is_the_line_through_plain_distances():
+    a, b = gaussians(4, shift=0.1), gaussians(5, scale=1.1)
+    found = metrics.frechet_distance(a, b, SIZES, seed=7)
+    x, y = (s / np.abs(a).max(axis=0) for s in (a, b))
+    counts = (1 / np.linspace(1 / SIZES[0], 1 / SIZES[1], 10)).astype(int)
+    rng, means = np.random.default_rng(7), []
+    for n in counts:
+        pairs = [(rng.choice(len(x), n), rng.choice(len(y), n)) for _ in range(20)]
+        means.append(np.mean([plain_frechet(x[i], y[j]) for i, j in pairs]))
+    (_, intercept), covariance = np.polyfit(1 / counts, means, 1, cov=True)
+    assert found.value == pytest.approx(intercept, rel=1e-6)
+    assert found.error == pytest.approx(np.sqrt(covariance[1, 1]), rel=1e-4)
+
+
+def test_frechet_distance_extrapolates_to_the_closed_form():
+    rng, n = np.random.default_rng(8), 40_000
+    a, b = rng.normal(0, 1, (n, 2)), rng.normal((0.5, 0), (1.0, 1.5), (n, 2))
+    largest = np.abs(a).max(axis=0)
+    truth = (0.5 / largest[0]) ** 2 + (0.5 / largest[1]) ** 2
+    found = metrics.frechet_distance(a, b, (500, 4000), seed=1)
+    batch = np.mean([plain_frechet(a[k::80] / largest, b[k::80] / largest) for k in range(8)])
+    assert found.value == pytest.approx(truth, rel=0.03)  # of 40,000 rows: the truth has 1.5 %
+    assert batch - truth > 2 * abs(found.value - truth)  # what 500 rows alone would say
+
+
+def test_constant_features_add_the_square_of_their_difference():
+    a, b = gaussians(1), gaussians(1)
+    a, b = (np.column_stack([x, np.full(len(x), c)]) for x, c in ((a, 2.0), (b, 3.0)))
+    found = distances.gaussian_distance(*distances.scaled(a, b, 1, ""))
+    assert found == pytest.approx((3 / 2 - 1) ** 2, rel=1e-9)
+    assert np.isfinite(metrics.frechet_distance(a, b, SIZES))[0]
+
+
+def test_kernel_distance_agrees_with_sums_over_all_pairs():
+    a, b = gaussians(1, 600), gaussians(2, 700, scale=1.2)
+    found = metrics.kernel_distance(a, b, 400, seed=3)
+    x, y = (s / np.abs(a).max(axis=0) for s in (a, b))
+    values = []
+    for batch in range(10):
+        rng = np.random.default_rng(3 + 1000 * batch)
+        u, v = x[rng.choice(600, 400)], y[rng.choice(700, 400)]
+        uu, vv, uv = ((p @ q.T / 6 + 1) ** 4 for p, q in ((u, u), (v, v), (u, v)))
+        pairs = ~np.eye(400, dtype=bool)
+        values.append(uu[pairs].mean() + vv[pairs].mean() - 2 * uv.mean())
+    assert found.value == pytest.approx(np.median(values), rel=1e-9)
+    spread = scipy.stats.iqr(values, rng=(16.275, 83.725)) / 2
+    assert found.error == pytest.approx(spread, rel=1e-9)
+
+
+def test_kernel_distance_of_equal_distributions_scatters_about_zero():
+    found = [metrics.kernel_distance(gaussians(k, 4000), gaussians(k + 50, 4000), 500)
+             for k in range(10)]  # fmt: skip
+    values = np.array([x.value for x in found])
+    assert abs(values.mean()) < 3 * values.std(ddof=1) / np.sqrt(10)
+    shifted = metrics.kernel_distance(gaussians(1, 4000), gaussians(2, 4000, shift=0.5), 500)
+    assert shifted.value > 5 * shifted.error
+
+
+def test_distances_agree_with_jetnet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other = pytest.importorskip("jetnet.evaluation", reason="jetnet is not installed")
+        a, b = gaussians(1, 3000), gaussians(2, 3000, shift=0.1)
+        fpd = other.fpd(a, b, *SIZES, seed=5)
+        kpd = other.kpd(a, b, batch_size=500, seed=5)
+    np.testing.assert_allclose(metrics.frechet_distance(a, b, SIZES, 5), fpd, rtol=1e-6)
+    np.testing.assert_allclose(metrics.kernel_distance(a, b, 500, 5), kpd, rtol=1e-6)
+
+
+def test_distances_depend_on_the_seed_alone():
+    a, b = gaussians(1), gaussians(2)
+    for call in (
+        lambda seed: metrics.frechet_distance(a, b, SIZES, seed),
+        lambda seed: metrics.kernel_distance(a, b, 300, seed),
+    ):
+        assert call(1) == call(1) != call(2)
+
+
+# Neighbourhoods
+
+
+def brute_force(real, made, k):
+    """Every pair, from the definitions (eq. 1 to 4 of arXiv 2002.09797)."""
+    scale = np.abs(real).max(axis=0)
+    real, made = real / scale, made / scale
+
+    def between(x, y):
+        return np.sqrt(((x[:, None] - y[None]) ** 2).sum(axis=2))
+
+    radius = [np.sort(between(x, x), axis=1)[:, k] for x in (real, made)]
+    inside = between(real, made) < radius[0][:, None]
+    reached = between(real, made) < radius[1][None]
+    return (
+        inside.any(axis=0).mean(), reached.any(axis=1).mean(),
+        inside.sum() / (k * len(made)), inside.any(axis=1).mean(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("change", [{}, {"shift": 1.0}, {"scale": 0.4}])
+def test_neighbourhoods_agree_with_brute_force(k, change):
+    real, made = gaussians(1, 300, 4), gaussians(2, 250, 4, **change)
+    found = metrics.precision_recall_density_coverage(real, made, k)
+    np.testing.assert_allclose(found, brute_force(real, made, k), rtol=1e-12)
+
+
+def test_neighbourhoods_with_copies_agree_with_brute_force():
+    real = gaussians(1, 200, 3)
+    real[50:70] = real[50]  # as empty showers are
+    made = np.concatenate([gaussians(2, 100, 3), real[40:80]])
+    found = metrics.precision_recall_density_coverage(real, made, 5)
+    np.testing.assert_allclose(found, brute_force(real, made, 5), rtol=1e-12)
+
+
+def test_limits_of_neighbourhoods():
+    real = gaussians(1, 500, 3)
+    same = metrics.precision_recall_density_coverage(real, real.copy())
+    np.testing.assert_allclose(same, 1.0, rtol=1e-12)
+    assert metrics.precision_recall_density_coverage(real, real + 1e3) == (0, 0, 0, 0)
+    spot = real[7] + 1e-6 * gaussians(2, 500, 3)  # a generator that makes one shower only
+    collapsed = metrics.precision_recall_density_coverage(real, spot)
+    assert collapsed.precision == 1
+    assert collapsed.recall < 0.01 and collapsed.coverage < 0.05
+
+
+def test_balls_are_searched_in_groups(monkeypatch):
+    real, made = gaussians(1, 300, 4), gaussians(2, 250, 4)
+    whole = metrics.precision_recall_density_coverage(real, made)
+    monkeypatch.setattr(distances, "PAIRS", 10)
+    assert metrics.precision_recall_density_coverage(real, made) == whole
+
+
+@pytest.mark.parametrize(
+    "call",
+    [metrics.frechet_distance, metrics.kernel_distance, metrics.precision_recall_density_coverage],
+)
+def test_distances_refuse_what_cannot_be_compared(call):
+    good = gaussians(1, 60_000 if call is metrics.frechet_distance else 6000, 3)
+    bad = good.copy()
+    bad[17, 1] = np.nan
+    with pytest.raises(DataError, match="generated rows that are not finite, first 17"):
+        call(good, bad)
+    with pytest.raises(DataError, match="same columns"):
+        call(good, good[:, :2])
+    with pytest.raises(DataError, match=r"needs \d+ rows of each sample, has \d+ and 5"):
+        call(good, good[:5])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: metrics.frechet_distance(x, x, (100, 100)),
+        lambda x: metrics.kernel_distance(x, x, 1),
+        lambda x: metrics.precision_recall_density_coverage(x, x, 0),
+        lambda x: metrics.classifier_auc(x, x, 0, QUICK._replace(train=0.9)),
+    ],
+)
+def test_distances_refuse_impossible_settings(call):
+    with pytest.raises(ConfigError):
+        call(gaussians(1))
+
+
+# The classifier
+
+
+@pytest.fixture(scope="module")
+def floor():
+    return metrics.classifier_auc(gaussians(1, 3000), gaussians(2, 3000), 0, QUICK)
+
+
+def test_equal_distributions_cannot_be_told_apart(floor):
+    assert abs(floor.value - 0.5) < 3 * floor.error
+    assert floor.rows == 600 and floor.protocol == "quick"
+    # Without ties it would be the second; calibration makes ties, which scatter less.
+    assert 0.5 < floor.error / np.sqrt(1 / 12 * 2 / 600) < 1.1
+
+
+def test_the_area_is_a_function_of_its_arguments(floor):
+    assert floor == metrics.classifier_auc(gaussians(1, 3000), gaussians(2, 3000), 0, QUICK)
+
+
+def test_shifted_gaussians_give_the_closed_form():
+    rng, shift = np.random.default_rng(3), 1.2
+    a, b = rng.normal(size=(8000, 3)), rng.normal(size=(8000, 3))
+    b[:, 1] += shift
+    found = metrics.classifier_auc(a, b, 0, QUICK)
+    truth = scipy.stats.norm.cdf(shift / np.sqrt(2))  # 0.802, of the best classifier there is
+    assert abs(found.value - truth) < 3 * found.error < 0.04
+
+
+def test_splits_partition_the_rows_as_the_challenge_does():
+    parts = classifier.split_rows(121_000, 3, metrics.CHALLENGE, 0)
+    assert [len(part) for part in parts] == [80_000, 20_000, 21_000]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(121_000))
+    other = classifier.split_rows(121_000, 3, metrics.CHALLENGE, 1)
+    assert (parts[0] != other[0]).any()
+
+
+def test_calibration_agrees_with_sklearn():
+    rng = np.random.default_rng(0)
+    scores, wanted = rng.normal(size=500).round(1), 2 * rng.normal(size=300)
+    happened = (rng.random(500) < 1 / (1 + np.exp(-2 * scores))).astype(float)
+    other = IsotonicRegression(y_min=1e-6, y_max=1 - 1e-6, out_of_bounds="clip")
+    expected = other.fit(scores, happened).predict(wanted)
+    found = classifier.calibrate(scores, happened, wanted)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_error_of_the_area_is_its_spread():
+    rng = np.random.default_rng(0)
+    positive = np.arange(450) < 150
+    found = []
+    for _ in range(400):
+        scores = (rng.normal(size=450) + positive).round(1)  # with ties
+        found.append(classifier.auc_error(scores, positive))
+    assert found[-1][0] == pytest.approx(sklearn.metrics.roc_auc_score(positive, scores))
+    areas, errors = np.array(found).T
+    assert errors.mean() == pytest.approx(areas.std(ddof=1), rel=0.12)  # of 400: 3.5 %
+
+
+def test_the_classifier_refuses():
+    with pytest.raises(DataError, match="needs 210 rows of each sample, has 100 and 100"):
+        metrics.classifier_auc(gaussians(1, 100), gaussians(2, 100), 0, QUICK)
+    with pytest.raises(DataError, match="400 reference and 500 generated"):
+        metrics.classifier_auc(gaussians(1, 400), gaussians(2, 500), 0, QUICK)
+
+
+def test_low_level_features():
+    sample = showers(1, 7)
+    found = classifier.voxels(sample)
+    assert found.shape == (7, 369) and found.dtype == np.float32
+    np.testing.assert_allclose(10 ** found[:, 0].astype(float), sample.incident_energy, rtol=1e-5)
+    shares = 100 * sample.deposits / sample.incident_energy[:, None]
+    np.testing.assert_allclose(found[:, 1:], shares, rtol=1e-6)
+
+
+# All of it
+
+
+def test_correlations_are_those_of_numpy():
+    found = features(showers(1), dataset_1_photons())
+    expected = np.corrcoef(found["e_layer"].T)
+    np.testing.assert_allclose(metrics.correlations(found), expected, atol=1e-12)
+    other = {"e_layer": found["e_layer"] * [1, -1, 1, 1, 1]}
+    pairs = np.abs(2 * expected[1, [0, 2, 3, 4]]).sum() / 10
+    assert metrics.correlation_distance(found, other) == pytest.approx(pairs, rel=1e-12)
+    empty = {"e_layer": found["e_layer"] * [1, 0, 1, 1, 1]}
+    np.testing.assert_allclose(metrics.correlations(empty)[1], [0, 1, 0, 0, 0])
+    with pytest.raises(DataError, match="5 and 4 layers"):
+        metrics.correlation_distance(found, {"e_layer": found["e_layer"][:, 1:]})
+
+
+def test_scorecard_holds_the_parts():
+    grid, a, b = dataset_1_photons(), showers(1), showers(2, softer=1.3)
+    settings = SMALL._replace(auc=QUICK._replace(batch_size=100))
+    card = metrics.scorecard(a, b, grid, settings)
+    x, y = (matrix(features(s, grid)) for s in (a, b))
+    assert card["fpd_e3"] == 1e3 * metrics.frechet_distance(x, y, SMALL.sizes).value
+    assert card["kpd_e3"] == 1e3 * metrics.kernel_distance(x, y, SMALL.kernel_rows).value
+    assert card["coverage"] == metrics.precision_recall_density_coverage(x, y).coverage
+    powers = metrics.separation_powers(a, b, grid)
+    assert card["sep_width_r_e3"] == pytest.approx(1e3 * powers["width_r"].mean(), rel=1e-12)
+    for kind in ("auc_high", "auc_low"):  # layer 3 alone tells them apart
+        assert 0.9 < card[kind] <= 1 and card["full_size"] == 0
+    assert np.isfinite(list(card.values())).all()
+
+
+def test_scorecard_of_equal_showers():
+    card = metrics.scorecard(showers(1), showers(1), dataset_1_photons(), SMALL)
+    assert card["correlation_distance"] == 0 == card["outside"]
+    assert not any(value for name, value in card.items() if name.startswith("sep_"))
+    assert card["precision"] == card["recall"] == card["coverage"] == 1
+    assert "auc_high" not in card
+
+
+def test_scorecard_refuses_what_cannot_be_judged():
+    grid, good = dataset_1_photons(), showers(1)
+    with pytest.raises(DataError, match="the geometry has 6480 voxels"):
+        metrics.scorecard(good, good, dataset_2(), SMALL)
+    hotter = Showers(4 * good.incident_energy, 4 * good.deposits)
+    with pytest.raises(DataError, match="other incident energies"):
+        metrics.scorecard(good, hotter, grid, SMALL)
+    broken = good.deposits.copy()
+    broken[3, 5] = np.nan
+    with pytest.raises(DataError, match="generated showers: voxel 5 of shower 3 is nan"):
+        metrics.scorecard(good, good._replace(deposits=broken), grid, SMALL)
+    with pytest.raises(DataError, match="needs 50000 rows of each sample, has 400 and 400"):
+        metrics.scorecard(good, good, grid)
+    none = Showers(good.incident_energy[:0], good.deposits[:0])
+    with pytest.raises(DataError, match="generated showers: are none"):
+        metrics.scorecard(good, none, grid, SMALL)
+
+
+def test_published_numbers_are_those_of_the_challenge(shared_data):
+    path = shared_data / "calo" / "calochallenge" / "results.json"
+    results = json.loads(path.read_text())["ds1_photons"]
+    keys = {
+        "auc_low": "binary cls low", "auc_high": "binary cls high", "fpd_e3": "FPD * 1e3",
+        "kpd_e3": "KPD * 1e3", "sep_width_eta_e3": "sep EC eta std",
+        "sep_width_phi_e3": "sep EC phi std", "sep_width_r_e3": "sep EC r std",
+        "sep_sparsity_e3": "sep sparsity",
+    }  # fmt: skip
+    for model, values in metrics.published().items():
+        for name, value in values.items():
+            found = np.mean(results[model][keys.get(name, name)])
+            scale = 1e3 if name.startswith("sep_") else 1
+            assert value == pytest.approx(scale * found, rel=5e-3), (model, name)
+
+
+def test_the_table_says_that_it_does_not_compare():
+    lines = metrics.table({"fpd_e3": 12.34}, "run 7")
+    assert "run 7 (own maker: not comparable)" in lines[1] and "CaloShower3GAN" in lines[1]
+    row = next(line for line in lines if line.startswith("fpd_e3"))
+    assert row.split() == ["fpd_e3", "12.34", "0.1192", "142.4", "52.1", "20.52"]
+    assert len(lines) == 2 + len(metrics.published()["GEANT4"])
