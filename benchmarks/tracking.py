@@ -157,7 +157,7 @@ def stages(quick: bool) -> None:
     detector, network = geometry.trackml(), InteractionNetwork(64, 4)
     rows, names = [], ("simulate", "graph", "score", "tracks", "fit", "all")
     print(f"{'hits':>9}{'edges':>10}" + "".join(f"{name + ', s':>13}" for name in names))
-    for mu in (20.0, 60.0) if quick else (20.0, 60.0, 200.0):
+    for mu in (7.0, 45.0) if quick else (7.0, 45.0, 180.0):
         collision, first = clocked(lambda: simulate.simulate((0, 1), mu, detector))  # noqa: B023
         graph, second = clocked(lambda: graphs.build_graph(collision.hits, detector))  # noqa: B023
         params = network.init(jax.random.PRNGKey(0), small(graph))["params"]

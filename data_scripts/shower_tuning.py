@@ -45,7 +45,7 @@ class Sample(NamedTuple):
 
 def samples() -> dict[str, Sample]:
     """The two samples by passive material."""
-    shape = tuple(name for name in PROFILE)
+    shape = ("depth", "exponent", "depth_width", "exponent_width", "radius")
     return {
         "W": Sample(
             "geant4_ds2like_electrons.hdf5", geometry.dataset_2(),
@@ -53,7 +53,7 @@ def samples() -> dict[str, Sample]:
         ),
         "Pb": Sample(
             "geant4_calogan_electrons.hdf5", geometry.calogan(),
-            (*shape, "whole", "lateral"), simulate.Tuning(stochastic=0.075, whole=1000.0, lateral=0.05),
+            (*shape, "share", "whole", "lateral"), simulate.Tuning(stochastic=0.075, whole=1000.0, lateral=0.05),
         ),
     }  # fmt: skip
 
@@ -146,7 +146,8 @@ def tune(truth: Showers, sample: Sample) -> simulate.Tuning:
     scale = np.hypot(target.error, shares[:, None] * np.abs(target.value))
     named = {**sample.start._asdict(), **sample.start.profile._asdict()}
     start = np.array([named[name] for name in sample.free])
-    unit = np.where(np.array(sample.free) == "depth", 1.0, start)
+    shifts = np.isin(sample.free, ("depth", "exponent"))
+    unit = np.where(shifts, 1.0, start)
 
     def residual(x: np.ndarray) -> np.ndarray:
         tuning = with_values(sample.start, sample.free, start + unit * (x - 1))
@@ -154,8 +155,8 @@ def tune(truth: Showers, sample: Sample) -> simulate.Tuning:
         return np.asarray(((ours.value - target.value) / scale).ravel())
 
     one = np.ones(len(start))
-    low = np.where(np.array(sample.free) == "depth", 0.0, 0.1)
-    fit = least_squares(residual, one, bounds=(low, 5.0), diff_step=0.05, max_nfev=20)
+    low = np.where(shifts, 0.2, 0.1)
+    fit = least_squares(residual, one, bounds=(low, 5.0), diff_step=0.05, max_nfev=12)
     values = start + unit * (fit.x - 1)
     return with_values(sample.start, sample.free, np.array([float(f"{v:.3g}") for v in values]))
 

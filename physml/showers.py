@@ -40,12 +40,12 @@ class Plates(NamedTuple):
 class Tuning(NamedTuple):
     """Changes of the published profiles, found against another simulation; by default none."""
 
-    depth: float = 0.0  # X0, added to the mean depth of the maximum, after
-    growth: float = 1.0  # a factor of it
-    exponent: float = 1.0  # factor of the mean alpha - 1: below 1 makes showers longer
+    depth: float = 0.0  # X0, added to the mean depth of the maximum
+    exponent: float = 0.0  # added to the mean alpha: below 0 makes showers longer
     depth_width: float = 1.0  # factor of the width of ln T
     exponent_width: float = 1.0  # factor of the width of ln alpha
     radius: float = 1.0  # factor of both radii
+    share: float = 1.0  # factor of the share of the core
 
 
 PUBLISHED = Tuning()
@@ -111,8 +111,8 @@ def shower_shape(
         mean_t = mean_t - 0.55 / plates.frequency - 0.69 * plates.contrast
         mean_a = mean_a - 0.476 / plates.frequency
         terms = (-2.5, 1.25, -0.82, 0.79, 0.784)
-    mean_t = xp.maximum(tuning.growth * mean_t + tuning.depth, 0.5)
-    mean_a = 1 + tuning.exponent * (mean_a - 1)
+    mean_t = xp.maximum(mean_t + tuning.depth, 0.5)
+    mean_a = xp.maximum(mean_a + tuning.exponent, 1.1)
     width_t = tuning.depth_width * _width(xp, *terms[:2], log)
     width_a = tuning.exponent_width * _width(xp, *terms[2:4], log)
     rho = terms[4] - 0.023 * log
@@ -186,7 +186,7 @@ def radial_shape(
         share = share + contrast * (0.348 - 0.642 * bump)
     # Radii of very soft showers would come out negative before their first X0.
     core, tail = xp.maximum(core, 0.005), xp.maximum(tail, 0.02)
-    share = xp.minimum(xp.maximum(share, 0.0), 1.0)
+    share = xp.minimum(xp.maximum(tuning.share * share, 0.0), 1.0)
     return RadialShape(tuning.radius * core, tuning.radius * tail, share)
 
 

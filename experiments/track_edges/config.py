@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Literal
 
 from physml.errors import ConfigError
-from physml.options import Descent, apply_to, check_descent, check_ranges
-from physml.tracking.options import EdgeLoss, EdgeWeight
+from physml.options import (
+    Descent,
+    EdgeLoss,
+    EdgeWeight,
+    apply_to,
+    check_descent,
+    check_ranges,
+)
 
 
 @dataclass(frozen=True)

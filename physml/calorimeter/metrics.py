@@ -50,7 +50,7 @@ class Settings(NamedTuple):
 
     sizes: tuple[int, int] = SIZES  # batches of the Fréchet distance
     kernel_rows: int = KERNEL_ROWS  # a batch of the kernel distance
-    neighbour_rows: int | None = None  # first rows for precision and recall; None: all
+    neighbour_rows: int | None = None  # drawn for precision and recall; None: all
     auc: Protocol | None = None  # of the classifiers; None: leave them out
     low_level: bool = True  # with a classifier on voxels as well
 
@@ -226,10 +226,10 @@ def scorecard(
     found = _checked_features(reference, generated, geometry)
     check_energies(reference.incident_energy, generated.incident_energy)
     rows = matrix(found[0]), matrix(found[1])
-    near = slice(settings.neighbour_rows)
     fpd = frechet_distance(*rows, sizes=settings.sizes, seed=seed)
     kpd = kernel_distance(*rows, size=settings.kernel_rows, seed=seed)
-    overlap = precision_recall_density_coverage(rows[0][near], rows[1][near])
+    drawn = [_drawn(x, settings.neighbour_rows, (seed, k)) for k, x in enumerate(rows)]
+    overlap = precision_recall_density_coverage(drawn[0], drawn[1])
     powers = _separations(*found, reference, generated, geometry)
     card = {"rows_reference": float(len(rows[0])), "rows_generated": float(len(rows[1]))}
     card |= {"fpd_e3": 1e3 * fpd.value, "fpd_e3_error": 1e3 * fpd.error}
@@ -242,6 +242,15 @@ def scorecard(
         card |= _areas(rows, reference, generated, settings, seed)
     full = Settings(auc=CHALLENGE if settings.auc else None, low_level=settings.low_level)
     return card | {"full_size": float(settings == full)}
+
+
+def _drawn(x: np.ndarray, rows: int | None, seed: tuple[int, int]) -> np.ndarray:
+    """Some rows, never the first ones: files stand in the order of the energies."""
+    if rows is None:
+        return x
+    if not 0 < rows <= len(x):
+        raise ConfigError("neighbour rows", f"are {rows} of {len(x)}", f"give 1 to {len(x)}")
+    return np.asarray(np.random.default_rng(seed).choice(x, rows, replace=False))
 
 
 def _areas(

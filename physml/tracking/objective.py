@@ -17,10 +17,9 @@ from jaxtyping import Array, Bool, Float, Float32, Int64
 
 from physml import descent, export
 from physml.errors import ConfigError, DataError
-from physml.options import Descent
+from physml.options import Descent, EdgeLoss, EdgeWeight
 from physml.tracking.events import Collision, Particles, pt
 from physml.tracking.nets import Graph, GraphLike
-from physml.tracking.options import EdgeLoss, EdgeWeight
 from physml.train import Batch, Objective
 
 INPUTS = Graph._fields

@@ -18,7 +18,7 @@ from physml.errors import ConfigError, DataError
 
 SIZES = (200, 1500)  # of batches in tests
 SMALL = metrics.Settings(sizes=(50, 300), kernel_rows=200)
-QUICK = classifier.Protocol("quick", (32, 32), 6, 250, 3e-3, 0.6, 0.2)
+QUICK = classifier.Protocol("quick", (48,), 6, 250, 5e-3, 0.6, 0.2)
 
 
 def gaussians(seed, n=2000, f=6, shift=0.0, scale=1.0):
@@ -110,7 +110,7 @@ def test_separation_powers_use_the_binnings_of_the_challenge():
         ),
         ("cell", 0): (
             a.deposits.ravel(), b.deposits.ravel(),
-            np.logspace(1, np.log10(a.deposits.max()) + 1e-12, 50),
+            np.logspace(1, np.log10(float(a.deposits.max())) + 1e-12, 50),
         ),
     }  # fmt: skip
     for (name, k), arguments in expected.items():
@@ -399,19 +399,37 @@ def test_correlations_are_those_of_numpy():
         metrics.correlation_distance(found, {"e_layer": found["e_layer"][:, 1:]})
 
 
-def test_scorecard_holds_the_parts():
+def test_scorecard_holds_the_parts(monkeypatch):
     grid, a, b = dataset_1_photons(), showers(1), showers(2, softer=1.3)
-    settings = SMALL._replace(auc=QUICK._replace(batch_size=100))
-    card = metrics.scorecard(a, b, grid, settings)
+    judged = []
+
+    def area(real, made, seed, protocol):
+        judged.append((real.shape, made.shape, seed, protocol))
+        return classifier.Auc(0.5 + len(judged) / 10, 0.01, 1, 80, protocol.name)
+
+    monkeypatch.setattr(metrics, "classifier_auc", area)
+    card = metrics.scorecard(a, b, grid, SMALL._replace(auc=QUICK))
     x, y = (matrix(features(s, grid)) for s in (a, b))
     assert card["fpd_e3"] == 1e3 * metrics.frechet_distance(x, y, SMALL.sizes).value
     assert card["kpd_e3"] == 1e3 * metrics.kernel_distance(x, y, SMALL.kernel_rows).value
     assert card["coverage"] == metrics.precision_recall_density_coverage(x, y).coverage
     powers = metrics.separation_powers(a, b, grid)
     assert card["sep_width_r_e3"] == pytest.approx(1e3 * powers["width_r"].mean(), rel=1e-12)
-    for kind in ("auc_high", "auc_low"):  # layer 3 alone tells them apart
-        assert 0.9 < card[kind] <= 1 and card["full_size"] == 0
+    assert (card["auc_high"], card["auc_low"], card["full_size"]) == (0.6, 0.7, 0.0)
+    assert judged == [((400, f), (400, f), 42, QUICK) for f in (14, 369)]
     assert np.isfinite(list(card.values())).all()
+
+
+def test_neighbours_are_drawn_from_all_energies():
+    grid, sample = dataset_1_photons(), showers(1)
+    order = np.argsort(sample.incident_energy, kind="stable")  # as files have them
+    real = Showers(sample.incident_energy[order], sample.deposits[order])
+    made = real._replace(deposits=real.deposits.copy())
+    made.deposits[200:] = made.deposits[200:, ::-1]  # wrong where the first 200 rows do not reach
+    card = metrics.scorecard(real, made, grid, SMALL._replace(neighbour_rows=200))
+    assert 0.3 < card["precision"] < 0.7
+    with pytest.raises(ConfigError, match="are 401 of 400"):
+        metrics.scorecard(real, made, grid, SMALL._replace(neighbour_rows=401))
 
 
 def test_scorecard_of_equal_showers():

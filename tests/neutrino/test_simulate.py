@@ -1,13 +1,17 @@
 """Whole events: the same for the same key, whatever is asked beyond, and of the asked mix."""
 
+import importlib
+
 import numpy as np
 import pytest
 
 from physml.errors import ConfigError
-from physml.neutrino import simulate as module
 from physml.neutrino.events import label
 from physml.neutrino.geometry import Detector, half_width, length
 from physml.neutrino.simulate import simulate
+
+# The package gives the function the name of its module.
+module = importlib.import_module("physml.neutrino.simulate")
 
 
 @pytest.fixture(scope="module")

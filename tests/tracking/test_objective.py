@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 
 from physml import export
 from physml.errors import ConfigError, DataError
-from physml.options import Descent
+from physml.options import Descent, EdgeLoss, EdgeWeight
 from physml.record import read_metrics
 from physml.tracking.events import Collision, Hits, Particles
 from physml.tracking.nets import Graph, InteractionNetwork
@@ -27,7 +27,6 @@ from physml.tracking.objective import (
     score,
     scorer,
 )
-from physml.tracking.options import EdgeLoss, EdgeWeight
 from physml.train import fit
 
 NETWORK = InteractionNetwork(width=8, steps=1)
