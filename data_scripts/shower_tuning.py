@@ -34,6 +34,11 @@ TOLERANCE = {name: target / 3 for name, target in TARGETS.items()} | {"core": 0.
 """Share of a value below which a difference counts little in the fit; of spreads 0.1."""
 
 
+LEAD_ARGON = 0.075
+"""Relative spread at 1 GeV of the deposits in argon alone, `active_layer_*` of the second file:
+0.076, 0.071 and 0.078 in the three ranges, each to 7 %. Its voxels count lead too."""
+
+
 class Sample(NamedTuple):
     """Showers of Geant4 and what of the maker they can decide."""
 
@@ -45,7 +50,7 @@ class Sample(NamedTuple):
 
 def samples() -> dict[str, Sample]:
     """The two samples by passive material."""
-    shape = ("depth", "exponent", "depth_width", "exponent_width", "radius")
+    shape = ("growth", "depth", "exponent", "depth_width", "exponent_width", "radius")
     return {
         "W": Sample(
             "geant4_ds2like_electrons.hdf5", geometry.dataset_2(),
@@ -53,7 +58,8 @@ def samples() -> dict[str, Sample]:
         ),
         "Pb": Sample(
             "geant4_calogan_electrons.hdf5", geometry.calogan(),
-            (*shape, "share", "whole", "lateral"), simulate.Tuning(stochastic=0.075, whole=1000.0, lateral=0.05),
+            (*shape, "share", "whole", "lateral"),
+            simulate.Tuning(stochastic=LEAD_ARGON, whole=1000.0, lateral=0.05),
         ),
     }  # fmt: skip
 
@@ -122,7 +128,9 @@ def summarise(found: Showers, voxels: Geometry) -> Summary:
     return Summary(names, value, error)
 
 
-def with_values(tuning: simulate.Tuning, names: tuple[str, ...], values: np.ndarray) -> simulate.Tuning:
+def with_values(
+    tuning: simulate.Tuning, names: tuple[str, ...], values: np.ndarray
+) -> simulate.Tuning:
     """Tuning with some parameters replaced."""
     new = {name: float(value) for name, value in zip(names, values, strict=True)}
     profile = tuning.profile._replace(**{k: v for k, v in new.items() if k in PROFILE})
@@ -155,8 +163,8 @@ def tune(truth: Showers, sample: Sample) -> simulate.Tuning:
         return np.asarray(((ours.value - target.value) / scale).ravel())
 
     one = np.ones(len(start))
-    low = np.where(shifts, 0.2, 0.1)
-    fit = least_squares(residual, one, bounds=(low, 5.0), diff_step=0.05, max_nfev=12)
+    low = np.where(shifts, 0.0, 0.1)
+    fit = least_squares(residual, one, bounds=(low, 5.0), diff_step=0.05, max_nfev=15)
     values = start + unit * (fit.x - 1)
     return with_values(sample.start, sample.free, np.array([float(f"{v:.3g}") for v in values]))
 
@@ -180,9 +188,7 @@ def missed(ours: Summary, theirs: Summary) -> list[str]:
         f"{name} at {low:g}-{high:g} GeV: {100 * change:+.1f} % (target {100 * TARGETS[name]:g} %)"
         for row, name in enumerate(ours.names)
         if name in TARGETS
-        for (low, high), change in zip(
-            RANGES, ours.value[row] / theirs.value[row] - 1, strict=True
-        )
+        for (low, high), change in zip(RANGES, ours.value[row] / theirs.value[row] - 1, strict=True)
         if abs(change) > TARGETS[name]
     ]
 

@@ -40,7 +40,8 @@ class Plates(NamedTuple):
 class Tuning(NamedTuple):
     """Changes of the published profiles, found against another simulation; by default none."""
 
-    depth: float = 0.0  # X0, added to the mean depth of the maximum
+    growth: float = 1.0  # factor of the mean depth of the maximum
+    depth: float = 0.0  # X0, added to it after that
     exponent: float = 0.0  # added to the mean alpha: below 0 makes showers longer
     depth_width: float = 1.0  # factor of the width of ln T
     exponent_width: float = 1.0  # factor of the width of ln alpha
@@ -111,7 +112,7 @@ def shower_shape(
         mean_t = mean_t - 0.55 / plates.frequency - 0.69 * plates.contrast
         mean_a = mean_a - 0.476 / plates.frequency
         terms = (-2.5, 1.25, -0.82, 0.79, 0.784)
-    mean_t = xp.maximum(mean_t + tuning.depth, 0.5)
+    mean_t = xp.maximum(tuning.growth * mean_t + tuning.depth, 0.5)
     mean_a = xp.maximum(mean_a + tuning.exponent, 1.1)
     width_t = tuning.depth_width * _width(xp, *terms[:2], log)
     width_a = tuning.exponent_width * _width(xp, *terms[2:4], log)
@@ -171,7 +172,8 @@ def radial_shape(
     """
     xp, z = array_space(energy, depth), material.z
     middle = shape.mean_alpha / (shape.mean_alpha - 1)
-    tau = depth * shape.beta / shape.alpha * middle
+    # Ten mean depths on nothing is left, and the radius of the tail would overflow.
+    tau = xp.minimum(depth * shape.beta / shape.alpha * middle, 10.0)
     log = xp.log(energy)
     core = 0.0251 + 0.00319 * log + (0.1162 - 0.000381 * z) * tau
     growth = xp.exp((0.3585 + 0.0412 * log) * (tau - 0.645))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from physml import matter, showers
 
@@ -96,3 +96,54 @@ def test_jax_arrays_give_the_same_numbers():
     for ours, theirs in zip(profile(ENERGY, depth), device, strict=True):
         assert isinstance(ours, np.ndarray) and isinstance(theirs, jax.Array)
         np.testing.assert_allclose(theirs, ours, rtol=1e-9)
+
+
+def test_plates_average_as_their_thickness_in_radiation_lengths():
+    # X0 of tungsten 3.504 mm and silicon 93.70 mm: PDG, Atomic and Nuclear Properties.
+    medium, plates = showers.plates((matter.TUNGSTEN, 1.4), (matter.SILICON, 0.3))
+    pair = 1.4 / 3.504 + 0.3 / 93.70
+    assert plates.frequency == pytest.approx(1 / pair, rel=0.003)
+    assert 10 * medium.radiation_length / medium.density == pytest.approx(1.7 / pair, rel=0.003)
+    assert plates.contrast == pytest.approx(1 - 1 / (1 + 0.007 * 60))
+    # R_M of tungsten 9.327 mm (PDG, by another critical energy); silicon makes it larger.
+    assert 9.3 < 10 * medium.moliere_radius / medium.density < 1.3 * 9.327
+
+
+def test_showers_in_plates_peak_earlier_by_the_sampling_terms():
+    medium, plates = showers.plates((matter.LEAD, 2.0), (ARGON, 4.0))
+    still = 0 * ENERGY, 0 * ENERGY
+    there = showers.shower_shape(medium, ENERGY, still, plates)
+    top = (there.alpha - 1) / there.beta
+    expected = np.log(ENERGY / medium.critical_energy) - 0.812
+    expected -= 0.55 / plates.frequency + 0.69 * plates.contrast
+    np.testing.assert_allclose(top, expected, rtol=1e-12)
+    moved = showers.shower_shape(medium, ENERGY, still, plates, showers.Tuning(1.1, 0.3, -0.2))
+    np.testing.assert_allclose((moved.alpha - 1) / moved.beta, 1.1 * top + 0.3, rtol=1e-12)
+    np.testing.assert_allclose(there.alpha - moved.alpha, 0.2, rtol=1e-12)
+
+
+def density(x, y, scale):
+    return scale**2 / np.pi / (x * x + y * y + scale**2) ** 2
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.4, 3.0])
+def test_discs_off_the_axis_hold_the_integral_of_the_profile(offset):
+    radii = np.array([0.2, 1.0, 2.5])
+    found = showers.disc_fraction(np.full(3, 0.7), radii, np.full(3, offset))
+    for radius, share in zip(radii, found, strict=True):
+        whole = integrate.dblquad(
+            lambda r, a: r * density(r * np.cos(a) - offset, r * np.sin(a), 0.7),
+            0, 2 * np.pi, 0, radius,
+        )[0]  # fmt: skip
+        assert share == pytest.approx(whole, rel=1e-6)
+
+
+def test_rectangles_hold_the_integral_of_the_profile():
+    for x0, x1, y0, y1 in ((-0.5, 1.0, 0.2, 3.0), (1.0, 2.0, -4.0, -1.0)):
+        corners = [
+            sign * showers.quadrant_fraction(0.7, np.array(x), np.array(y))
+            for x, y, sign in ((x1, y1, 1), (x0, y1, -1), (x1, y0, -1), (x0, y0, 1))
+        ]
+        whole = integrate.dblquad(lambda y, x: density(x, y, 0.7), x0, x1, y0, y1)[0]
+        assert sum(corners) == pytest.approx(whole, rel=1e-7)
+    assert showers.quadrant_fraction(0.7, np.array(1e9), np.array(1e9)) == pytest.approx(0.25)

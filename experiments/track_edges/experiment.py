@@ -154,6 +154,7 @@ def measured(config: Config, found: Sequence[Reconstruction]) -> Results:
     }
     stages = list(found[0].seconds)
     arrays = {
+        "setting": np.array(setting(config)),
         "stage": np.array(stages),
         "seconds": np.array([[r.seconds[stage] for stage in stages] for r in found]),
     }
@@ -176,6 +177,13 @@ def measured(config: Config, found: Sequence[Reconstruction]) -> Results:
             arrays |= packed_matches(method, matches(config, found, method))
     own = [Found(r.collision, r.tracks["network"], r.fits["network"]) for r in found]
     return {"numbers": numbers, "arrays": arrays, "tables": {"tracks": track_table(own)}}
+
+
+def setting(config: Config) -> str:
+    """What the collisions are, for the titles of the figures."""
+    made = f"pile-up {config.mu:g}" if config.hits is None else config.hits.name
+    which = "all hits" if config.occupancy == "full" else f"hits of pT > {config.min_pt:g} GeV only"
+    return f"{made}, {which}"
 
 
 def edges(

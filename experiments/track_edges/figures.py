@@ -25,49 +25,57 @@ PUBLISHED = {"GNN4ITk CTD 2023, ITk, all hits": (0.992, 0.929)}  # efficiency, m
 
 def figures(results: Results) -> dict[str, Figure]:
     """Displays, scores, ROC, purity, efficiency and fakes, timing, training."""
-    arrays = results["arrays"]
+    arrays, numbers = results["arrays"], results["numbers"]
+    title = f"{numbers['collisions']:g} collisions, {arrays['setting']}"
     drawn = {
         f"display_{method}": displays.event_display(
-            unpacked(displays.Display, f"display {method}", arrays), geometry.trackml(), title=name
+            unpacked(displays.Display, f"display {method}", arrays),
+            geometry.trackml(),
+            title=f"{name}; {arrays['setting']}",
         )
         for method, name in METHODS.items()
     }
     stages, seconds = arrays["stage"].astype(str), np.median(arrays["seconds"], axis=0)
     times = dict(zip(stages.tolist(), seconds.tolist(), strict=True))
-    hits = results["numbers"]["hits per collision"]
-    drawn["timing"] = displays.stage_times({f"{hits:,.0f} hits": times})
+    beside = f"median of {title}\nseed, follow and fit instead: {times.pop('baseline'):.2f} s"
+    run = f"{numbers['hits per collision']:,.0f} hits, {numbers['edges per collision']:,.0f} edges"
+    drawn["timing"] = displays.stage_times({run: times}, title=beside)
     if "edges cut" in arrays:
         counts = unpacked(EdgeCounts, "edges", arrays)
-        drawn["scores"] = displays.scores(counts)
-        drawn["roc"] = _roc(counts)
-        drawn["purity"] = displays.purities({"graph network": counts}, references=PUBLISHED)
-        drawn |= _tracks(arrays)
+        drawn["scores"] = displays.scores(counts, title=title)
+        drawn["roc"] = _roc(counts, title)
+        drawn["purity"] = displays.purities(
+            {"graph network": counts}, references=PUBLISHED, title=title
+        )
+        drawn |= _tracks(arrays, title)
     if "log loss" in arrays:
         logged = {"batch": arrays["log loss"], "validation": arrays["log validation_loss"]}
         drawn["training"] = plots.training(logged, "loss of the edges")
     return drawn
 
 
-def _tracks(arrays: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+def _tracks(arrays: Mapping[str, np.ndarray], title: str) -> dict[str, Figure]:
     """Efficiency and fakes of both methods against what tracks and particles have."""
     drawn = {}
     found = {name: _matches(method, arrays) for method, name in METHODS.items()}
     for variable in ("pt", "eta", "radius"):
         shares = {name: metrics.efficiency_in(own, variable) for name, own in found.items()}
-        drawn[f"efficiency_{variable}"] = displays.efficiencies(shares, variable, STYLE)
+        drawn[f"efficiency_{variable}"] = displays.efficiencies(
+            shares, variable, STYLE, title=title
+        )
     for variable in ("pt", "eta"):
         shares = {name: metrics.fakes_in(own, variable) for name, own in found.items()}
-        drawn[f"fakes_{variable}"] = displays.fakes(shares, variable, STYLE)
+        drawn[f"fakes_{variable}"] = displays.fakes(shares, variable, STYLE, title=title)
     if "pile-up network particles pt" in arrays:
         found = {name: _matches(f"pile-up {m}", arrays) for m, name in METHODS.items()}
         shares = {name: metrics.efficiency_in(own, "mu") for name, own in found.items()}
-        drawn["efficiency_mu"] = displays.efficiencies(shares, "mu", STYLE)
+        drawn["efficiency_mu"] = displays.efficiencies(shares, "mu", STYLE, title="all pile-ups")
         shares = {name: metrics.fakes_in(own, "mu") for name, own in found.items()}
-        drawn["fakes_mu"] = displays.fakes(shares, "mu", STYLE)
+        drawn["fakes_mu"] = displays.fakes(shares, "mu", STYLE, title="all pile-ups")
     return drawn
 
 
-def _roc(counts: EdgeCounts) -> Figure:
+def _roc(counts: EdgeCounts, title: str) -> Figure:
     """Fakes that pass against target edges that pass, at the cuts that were counted."""
     fakes = counts.fake / max(int(counts.fake[0]), 1)
     curve = Roc(*(np.append(0.0, x[::-1]) for x in (counts.cut, counts.efficiency, fakes)))
@@ -75,6 +83,7 @@ def _roc(counts: EdgeCounts) -> Figure:
     return plots.roc_curves(
         {"edges": {"graph network": curve}},
         x_label="edge efficiency (target, in the graph)", y_label="share of fakes that pass",
+        title=title,
     )  # fmt: skip
 
 

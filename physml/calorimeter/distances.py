@@ -162,8 +162,11 @@ def precision_recall_density_coverage(
     """Overlap of two samples, seen from the balls that reach to each row's k-th neighbour.
 
     Naeem et al., arXiv 2002.09797. The challenge took k = 5: its published densities of set 1 are
-    multiples of 1/5 over 121,000 rows. On what scale it took the features was not found out; here
-    it is that of the other distances. Rows that k others equal have no ball.
+    multiples of 1/5 over 121,000 rows. Its space is not known to us; here it is that of the other
+    distances, where equal samples of set-1 form reach a precision of 0.97. The published floor is
+    0.70, which 3,000 of them reach on `classifier.voxels`. So what high-level features give does
+    NOT compare with published values. Rows that k others
+    equal have no ball; thousands of equal rows take quadratic time.
 
     Args:
         reference: (n, f) real features; they set the scale.

@@ -50,7 +50,7 @@ class Settings(NamedTuple):
 
     sizes: tuple[int, int] = SIZES  # batches of the Fréchet distance
     kernel_rows: int = KERNEL_ROWS  # a batch of the kernel distance
-    neighbour_rows: int | None = None  # drawn for precision and recall; None: all
+    neighbour_rows: int = 20_000  # drawn for precision and recall, if there are as many
     auc: Protocol | None = None  # of the classifiers; None: leave them out
     low_level: bool = True  # with a classifier on voxels as well
 
@@ -244,12 +244,12 @@ def scorecard(
     return card | {"full_size": float(settings == full)}
 
 
-def _drawn(x: np.ndarray, rows: int | None, seed: tuple[int, int]) -> np.ndarray:
+def _drawn(x: np.ndarray, rows: int, seed: tuple[int, int]) -> np.ndarray:
     """Some rows, never the first ones: files stand in the order of the energies."""
-    if rows is None:
+    if rows < 1:
+        raise ConfigError("neighbour rows", f"are {rows}", "give 1 or more")
+    if rows >= len(x):
         return x
-    if not 0 < rows <= len(x):
-        raise ConfigError("neighbour rows", f"are {rows} of {len(x)}", f"give 1 to {len(x)}")
     return np.asarray(np.random.default_rng(seed).choice(x, rows, replace=False))
 
 

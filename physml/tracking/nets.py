@@ -232,7 +232,7 @@ class InteractionNetwork(nn.Module):
     layers: int = 2  # of each perceptron, 2 or more for messages
     shared: bool = True  # the same weights in every step
     outgoing: bool = True  # nodes also sum the edges that they send
-    recompute: bool = False  # keep the state between steps only; the backward pass computes again
+    recompute: bool = False  # keep the state between steps only (on a CPU: if `shared`)
     blocks: int = 1  # of edges in a step, one after the other, to save memory
     sums: Sum = "scatter"
     dtype: Any = jnp.float32
@@ -243,15 +243,29 @@ class InteractionNetwork(nn.Module):
         senders, receivers = (ends(at, n, self.sums) for at in (graph.senders, graph.receivers))
         x = Perceptron(self.width, self.layers, self.dtype, name="encode_nodes")(graph.nodes)
         e = Perceptron(self.width, self.layers, self.dtype, name="encode_edges")(graph.edges)
-        make = nn.remat(Step) if self.recompute else Step
-        for k in range(self.steps):
-            if k == 0 or not self.shared:
-                name = "step" if self.shared else f"step{k}"
-                options = self.width, self.layers, self.outgoing, self.blocks, self.dtype
-                step = make(*options, name=name)
-            x, e = step(x, e, senders, receivers)
+        x, e = self._steps(x, e, senders, receivers)
         hidden = nn.silu(Dense(self.width, dtype=self.dtype, name="head")(e))
         return Dense(1, dtype=_exact(self.dtype), name="logit")(hidden)[:, 0]
+
+    def _steps(self, x: Any, e: Any, *at: Ends) -> tuple[Any, Any]:
+        make = nn.remat(Step) if self.recompute else Step
+        options = self.width, self.layers, self.outgoing, self.blocks, self.dtype
+        if not self.shared:
+            for k in range(self.steps):
+                x, e = make(*options, name=f"step{k}")(x, e, *at)
+            return x, e
+        step = make(*options, name="step")
+        if not self.recompute:
+            for _ in range(self.steps):
+                x, e = step(x, e, *at)
+            return x, e
+        # A loop that XLA cannot see through: on a CPU it would merge what is computed twice.
+        scan: Any = nn.scan(
+            lambda step, state, _: (step(*state, *at), None), length=self.steps,
+            variable_broadcast="params", split_rngs={"params": False},
+        )  # fmt: skip
+        found: tuple[Any, Any] = scan(step, (x, e), None)[0]
+        return found
 
 
 def _exact(dtype: Any) -> Any:

@@ -58,7 +58,8 @@ def objective(network: Any, options: Descent, loss: EdgeLoss = EdgeLoss()) -> Ob
         if len(empty):
             what = f"rows {empty[:8].tolist()} of the train split have no edge of weight above 0"
             raise DataError("weight", what, "leave these graphs out, or change the weights")
-        return network.init(key, Graph(*(jnp.asarray(train[name][0]) for name in INPUTS)))["params"]
+        first = Graph(*(jnp.asarray(train[name][0]) for name in INPUTS))
+        return jax.jit(network.init)(key, first)["params"]  # jit leaves out the scores
 
     def per_row(params: Any, batch: Batch) -> Mapping[str, Any]:
         graphs = Graph(*(batch[name] for name in INPUTS))

@@ -81,7 +81,9 @@ def test_rings_hold_the_integral_of_the_radial_density():
 def test_sampling_noise_is_the_stochastic_term_and_the_response_is_linear():
     n, still = 3000, Tuning(STILL, stochastic=0.1)
     for energy in (1e3, 1e4, 1e5):
-        ratio = simulate(2, np.full(n, energy), THIN, "electron", still).deposits.sum(axis=1) / energy
+        ratio = (
+            simulate(2, np.full(n, energy), THIN, "electron", still).deposits.sum(axis=1) / energy
+        )
         width = 0.1 / np.sqrt(energy / 1e3)
         assert ratio.mean() == pytest.approx(1, abs=4.5 * width / np.sqrt(n) + 1e-3)
         assert ratio.std() == pytest.approx(width, rel=0.05)
@@ -188,7 +190,7 @@ def test_geant4_showers_that_were_not_tuned_on_are_met(shared_data, name):
     assert shower_tuning.missed(shower_tuning.summarise(plain, sample.geometry), theirs)
 
 
-@pytest.mark.parametrize("energies", [[1e3, 0.0], [1e3, -5.0], [np.nan], [np.inf], [[1e3]], 1e3])
+@pytest.mark.parametrize("energies", [[1e3, 0.0], [1e3, -5.0], [np.nan], [np.inf], [2e11], [[1e3]], 1e3])
 def test_energies_that_are_none_are_refused(energies):
     with pytest.raises(DataError, match="energies: .*positive energies in MeV"):
         simulate(0, energies, geometry.dataset_2())
@@ -213,7 +215,11 @@ def test_bad_geometries_particles_and_tunings_are_refused():
         simulate(0, [1e3], voxels._replace(layers=bare))
     with pytest.raises(ConfigError, match="Xx is no known material"):
         simulate(0, [1e3], voxels._replace(stack=TUNGSTEN._replace(active="Xx")))
-    for wrong in (Tuning(stochastic=0.0), Tuning(lateral=np.nan), Tuning(showers.Tuning(radius=-1))):
+    for wrong in (
+        Tuning(stochastic=0.0),
+        Tuning(lateral=np.nan),
+        Tuning(showers.Tuning(radius=-1)),
+    ):
         with pytest.raises(ConfigError, match="tuning"):
             simulate(0, [1e3], voxels, "electron", wrong)
     for key in (-1, 0.5, (1, "a")):
