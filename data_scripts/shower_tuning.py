@@ -50,7 +50,7 @@ class Sample(NamedTuple):
 
 def samples() -> dict[str, Sample]:
     """The two samples by passive material."""
-    shape = ("growth", "depth", "exponent", "depth_width", "exponent_width", "radius")
+    shape = ("depth", "exponent", "depth_width", "exponent_width", "radius")
     return {
         "W": Sample(
             "geant4_ds2like_electrons.hdf5", geometry.dataset_2(),
@@ -163,8 +163,8 @@ def tune(truth: Showers, sample: Sample) -> simulate.Tuning:
         return np.asarray(((ours.value - target.value) / scale).ravel())
 
     one = np.ones(len(start))
-    low = np.where(shifts, 0.0, 0.1)
-    fit = least_squares(residual, one, bounds=(low, 5.0), diff_step=0.05, max_nfev=15)
+    low = np.where(shifts, 0.2, 0.1)
+    fit = least_squares(residual, one, bounds=(low, 5.0), diff_step=0.05, max_nfev=12)
     values = start + unit * (fit.x - 1)
     return with_values(sample.start, sample.free, np.array([float(f"{v:.3g}") for v in values]))
 

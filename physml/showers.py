@@ -40,8 +40,7 @@ class Plates(NamedTuple):
 class Tuning(NamedTuple):
     """Changes of the published profiles, found against another simulation; by default none."""
 
-    growth: float = 1.0  # factor of the mean depth of the maximum
-    depth: float = 0.0  # X0, added to it after that
+    depth: float = 0.0  # X0, added to the mean depth of the maximum
     exponent: float = 0.0  # added to the mean alpha: below 0 makes showers longer
     depth_width: float = 1.0  # factor of the width of ln T
     exponent_width: float = 1.0  # factor of the width of ln alpha
@@ -112,7 +111,7 @@ def shower_shape(
         mean_t = mean_t - 0.55 / plates.frequency - 0.69 * plates.contrast
         mean_a = mean_a - 0.476 / plates.frequency
         terms = (-2.5, 1.25, -0.82, 0.79, 0.784)
-    mean_t = xp.maximum(tuning.growth * mean_t + tuning.depth, 0.5)
+    mean_t = xp.maximum(mean_t + tuning.depth, 0.5)
     mean_a = xp.maximum(mean_a + tuning.exponent, 1.1)
     width_t = tuning.depth_width * _width(xp, *terms[:2], log)
     width_a = tuning.exponent_width * _width(xp, *terms[2:4], log)

@@ -117,8 +117,10 @@ def test_showers_in_plates_peak_earlier_by_the_sampling_terms():
     expected = np.log(ENERGY / medium.critical_energy) - 0.812
     expected -= 0.55 / plates.frequency + 0.69 * plates.contrast
     np.testing.assert_allclose(top, expected, rtol=1e-12)
-    moved = showers.shower_shape(medium, ENERGY, still, plates, showers.Tuning(1.1, 0.3, -0.2))
-    np.testing.assert_allclose((moved.alpha - 1) / moved.beta, 1.1 * top + 0.3, rtol=1e-12)
+    moved = showers.shower_shape(
+        medium, ENERGY, still, plates, showers.Tuning(depth=0.3, exponent=-0.2)
+    )
+    np.testing.assert_allclose((moved.alpha - 1) / moved.beta, top + 0.3, rtol=1e-12)
     np.testing.assert_allclose(there.alpha - moved.alpha, 0.2, rtol=1e-12)
 
 

@@ -42,9 +42,7 @@ class Config:
     half: bool = False  # bfloat16 activations
     loss: EdgeLoss = EdgeLoss()  # cross-entropy or focal
     weights: tuple[EdgeWeight, ...] = (EdgeWeight(1.0, label=False),)  # in the loss; later ones win
-    descent: Descent = Descent(
-        steps=1200, batch_size=2, learning_rate=4e-3, evaluate_every=300, clip=1.0
-    )
+    descent: Descent = Descent(steps=500, batch_size=2, learning_rate=5e-3, evaluate_every=125)
     hits: Path | None = apply_to()  # own collisions: TrackML folder, ACTS ROOT, any ROOT tree
     mapping: str | None = apply_to()  # columns of a ROOT tree: "x=hit_x,y=hit_y,..."
     unit: Literal["mm", "cm", "m"] = apply_to("mm")  # of the coordinates in that file

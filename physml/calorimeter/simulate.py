@@ -46,13 +46,27 @@ class Tuning(NamedTuple):
     """What the data, not the papers, decide; GFlash's part is `profile`."""
 
     profile: showers.Tuning = showers.PUBLISHED
-    stochastic: float = 0.11  # sigma / E at 1 GeV of what is read out; spots per GeV: 2 / it²
-    whole: float = 400.0  # spots per GeV where all deposits are counted
-    lateral: float = 0.0  # at 1 GeV, of the displacement (Molière radii) and the relative width
+    stochastic: float = 0.11  # sigma / E at 1 GeV where a part is read out: 2 / it² spots per GeV
+    whole: float = 1000.0  # spots per GeV where all deposits are counted
+    lateral: float = 0.0
+    """Spread at 1 GeV, going as E^-0.4, of the axis in x and y (Molière radii) and of ln radius:
+    few early particles steer a shower, more than its many late spots average out."""
 
 
-TUNED = {"W": Tuning(), "Pb": Tuning()}
-"""By passive material."""
+TUNED = {
+    "W": Tuning(
+        showers.Tuning(0.066, -0.381, depth_width=0.595, exponent_width=0.322, radius=1.32),
+        stochastic=0.13, lateral=0.0456,
+    ),
+    "Pb": Tuning(
+        showers.Tuning(0.275, -0.013, 0.817, 0.584, radius=1.05, share=0.92),
+        stochastic=0.075, whole=1160.0, lateral=0.0543,
+    ),
+}  # fmt: skip
+"""By passive material: what `data_scripts/shower_tuning.py` found against the even showers of two
+Geant4 11.4.0 samples, 138 in 1.4 mm tungsten + 0.3 mm silicon and 180 in 2 mm lead + 4 mm argon.
+Against the odd ones all means of depth, width, radius and hits are within 3, 10, 10 and 15 %, but
+for the mean depth in lead at 1 to 5 GeV, +3.7 % with an error of 2.4 %."""
 
 
 class _Group(NamedTuple):
@@ -90,7 +104,8 @@ def simulate(
     Shower i depends on the key, its energy and i only, so that the first ones are the same however
     many follow. Where the stack has a sampling fraction, each layer's energy fluctuates with the
     stochastic term; where all deposits are counted (none), the sum over voxels is exactly what
-    the profile leaves inside the voxels. Memory: the result and about 20 MB.
+    the profile leaves inside the voxels. Memory: the result and less than 200 MB, for
+    rings 40 MB.
 
     Args:
         key: seed, or several.

@@ -184,13 +184,21 @@ def test_geant4_showers_that_were_not_tuned_on_are_met(shared_data, name):
     truth = readers.read(shared_data / "calo" / sample.file, sample.geometry).showers
     odd = events.select(truth, slice(1, None, 2))
     theirs = shower_tuning.summarise(odd, sample.geometry)
-    ours = shower_tuning.made(odd, sample, TUNED[name], 4)
-    assert shower_tuning.missed(shower_tuning.summarise(ours, sample.geometry), theirs) == []
-    plain = shower_tuning.made(odd, sample, Tuning(), 2)  # as published it does not
-    assert shower_tuning.missed(shower_tuning.summarise(plain, sample.geometry), theirs)
+
+    def excess(tuning):  # over the target, in units of the statistical error of Geant4
+        made = shower_tuning.made(odd, sample, tuning, 4)
+        ours = shower_tuning.summarise(made, sample.geometry)
+        rows = [ours.names.index(part) for part in shower_tuning.TARGETS]
+        allowed = np.array(list(shower_tuning.TARGETS.values()))[:, None] * theirs.value[rows]
+        return (np.abs(ours.value - theirs.value)[rows] - allowed) / theirs.error[rows]
+
+    assert (excess(TUNED[name]) < 1).all()
+    assert (excess(Tuning()) > 4).any()  # as published it is far off
 
 
-@pytest.mark.parametrize("energies", [[1e3, 0.0], [1e3, -5.0], [np.nan], [np.inf], [2e11], [[1e3]], 1e3])
+@pytest.mark.parametrize(
+    "energies", [[1e3, 0.0], [1e3, -5.0], [np.nan], [np.inf], [2e11], [[1e3]], 1e3]
+)
 def test_energies_that_are_none_are_refused(energies):
     with pytest.raises(DataError, match="energies: .*positive energies in MeV"):
         simulate(0, energies, geometry.dataset_2())
