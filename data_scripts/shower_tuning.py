@@ -19,9 +19,10 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from physml import showers
-from physml.calorimeter import events, geometry, readers, simulate
+from physml.calorimeter import events, geometry, readers
 from physml.calorimeter.events import Showers
 from physml.calorimeter.geometry import Geometry
+from physml.calorimeter.simulate import TUNED, Tuning, simulate
 from physml.errors import DataError, PhysmlError
 from physml.io import hdf5
 
@@ -44,8 +45,8 @@ class Sample(NamedTuple):
 
     file: str
     geometry: Geometry
-    free: tuple[str, ...]  # parameters of `simulate.Tuning` and of its profile
-    start: simulate.Tuning
+    free: tuple[str, ...]  # parameters of `Tuning` and of its profile
+    start: Tuning
 
 
 def samples() -> dict[str, Sample]:
@@ -54,12 +55,12 @@ def samples() -> dict[str, Sample]:
     return {
         "W": Sample(
             "geant4_ds2like_electrons.hdf5", geometry.dataset_2(),
-            (*shape, "stochastic", "lateral"), simulate.Tuning(lateral=0.05),
+            (*shape, "stochastic", "lateral"), Tuning(lateral=0.05),
         ),
         "Pb": Sample(
             "geant4_calogan_electrons.hdf5", geometry.calogan(),
             (*shape, "share", "whole", "lateral"),
-            simulate.Tuning(stochastic=LEAD_ARGON, whole=1000.0, lateral=0.05),
+            Tuning(stochastic=LEAD_ARGON, whole=1000.0, lateral=0.05),
         ),
     }  # fmt: skip
 
@@ -128,22 +129,20 @@ def summarise(found: Showers, voxels: Geometry) -> Summary:
     return Summary(names, value, error)
 
 
-def with_values(
-    tuning: simulate.Tuning, names: tuple[str, ...], values: np.ndarray
-) -> simulate.Tuning:
+def with_values(tuning: Tuning, names: tuple[str, ...], values: np.ndarray) -> Tuning:
     """Tuning with some parameters replaced."""
     new = {name: float(value) for name, value in zip(names, values, strict=True)}
     profile = tuning.profile._replace(**{k: v for k, v in new.items() if k in PROFILE})
     return tuning._replace(profile=profile, **{k: v for k, v in new.items() if k not in PROFILE})
 
 
-def made(truth: Showers, sample: Sample, tuning: simulate.Tuning, copies: int) -> Showers:
+def made(truth: Showers, sample: Sample, tuning: Tuning, copies: int) -> Showers:
     """Showers of the maker at the energies of others."""
     energy = np.tile(truth.incident_energy, copies)
-    return simulate.simulate(KEY, energy, sample.geometry, "electron", tuning)
+    return simulate(KEY, energy, sample.geometry, "electron", tuning)
 
 
-def tune(truth: Showers, sample: Sample) -> simulate.Tuning:
+def tune(truth: Showers, sample: Sample) -> Tuning:
     """Tuning that brings the summary of the maker closest to that of the showers.
 
     Least squares in units of the errors and of `TOLERANCE`; the maker draws the same deviates each
@@ -199,7 +198,7 @@ def run(options: argparse.Namespace) -> None:
     for name, sample in samples().items():
         truth = readers.read(options.data / sample.file, sample.geometry).showers
         half = [events.select(truth, slice(k, None, 2)) for k in (0, 1)]
-        tuning = simulate.TUNED[name] if options.check else tune(half[0], sample)
+        tuning = TUNED[name] if options.check else tune(half[0], sample)
         print(f"{name}: {tuning}")
         edges = "  ".join(f"{low:g} to {high:g} GeV: Geant4, maker, change" for low, high in RANGES)
         for part, truth in zip(("tuned on", "not tuned on"), half, strict=True):

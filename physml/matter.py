@@ -146,7 +146,7 @@ def mixture(
 
 
 # Excitation energies, densities and fitted density effects: PDG, Atomic and Nuclear Properties of
-# Materials; polyvinyl chloride and titanium dioxide: NIST, as in Geant4 (G4NistMaterialBuilder).
+# Materials; tungsten, lead, PVC and titanium dioxide: NIST, as in Geant4 (G4NistMaterialBuilder).
 IRON = compound(
     7.874, {"Fe": 1}, 286.0, DensityEffect(4.2911, -0.0012, 3.1531, 0.14680, 2.9632, 0.12)
 )

@@ -1,1 +1,7 @@
-"""Showers in calorimeters: maker, features, generative networks and their judge."""
+"""Showers in calorimeters: files, a parametrised maker, features, and the judge of generators."""
+
+from physml.calorimeter.features import features
+from physml.calorimeter.geometry import Geometry
+from physml.calorimeter.simulate import simulate
+
+__all__ = ["Geometry", "features", "simulate"]

@@ -91,7 +91,6 @@ class _Plan(NamedTuple):
     moliere: float  # mm
     conserving: bool  # all deposits are counted: their sum does not fluctuate
     photon: bool
-    threshold: float  # MeV
     groups: tuple[_Group, ...]
 
 
@@ -131,7 +130,9 @@ def simulate(
     for block, start in enumerate(range(0, len(energy), rows)):
         part = energy[start : start + rows]
         full = np.concatenate([part, np.full(rows - len(part), 1e3)]).astype(np.float32)
-        found = _block(plan, tuning, jax.random.fold_in(root, block), full / 1e3)
+        found = _block(
+            plan, tuning, geometry.threshold, jax.random.fold_in(root, block), full / 1e3
+        )
         deposits[start : start + rows] = np.asarray(found)[: len(part)]
     return Showers(energy, deposits)
 
@@ -184,7 +185,7 @@ def _plan(geometry: Geometry, particle: str) -> _Plan:
         medium, plates = showers.plates(passive, (active, stack.active_mm))
     return _Plan(
         medium, plates, 10 * medium.moliere_radius / medium.density,
-        stack.sampling_fraction is None, particle == "photon", geometry.threshold,
+        stack.sampling_fraction is None, particle == "photon",
         _grouped(geometry.layers),
     )  # fmt: skip
 
@@ -222,14 +223,14 @@ def _grouped(layers: tuple[Layer, ...]) -> tuple[_Group, ...]:
 
 
 def _block(
-    plan: _Plan, tuning: Tuning, key: Array, energy: Float32[np.ndarray, "b"]
+    plan: _Plan, tuning: Tuning, threshold: float, key: Array, energy: Float32[np.ndarray, "b"]
 ) -> Float32[Array, "b voxels"]:
-    """Deposits (MeV) of a block of showers; energies GeV."""
+    """Deposits (MeV) of a block of showers; energies GeV, threshold MeV."""
     shower_key, spot_key = jax.random.split(key)
     # Two programs: in one, XLA would work out the shares anew for each use of them on a CPU.
     share = _shares(plan, tuning, shower_key, energy)
     per_gev = tuning.whole if plan.conserving else 2 / tuning.stochastic**2
-    found: Array = _deposits(plan.conserving, plan.threshold, per_gev, spot_key, energy, share)
+    found: Array = _deposits(plan.conserving, threshold, per_gev, spot_key, energy, share)
     return found
 
 
@@ -297,7 +298,8 @@ def _steps(
     inside = _gamma_share(shape.alpha, shape.beta * (edges.astype(np.float32) - start[:, None]))
     amount = inside[:, np.searchsorted(edges, back)] - inside[:, np.searchsorted(edges, front)]
     middle = ((front + back) / 2).astype(np.float32)
-    return amount, jnp.maximum(middle - start[:, None], 1e-3)
+    # Rounding makes differences of what lies behind the shower negative.
+    return jnp.maximum(amount, 0.0), jnp.maximum(middle - start[:, None], 1e-3)
 
 
 def _gamma_share(alpha: Float32[Array, "b 1"], x: Float32[Array, "b k"]) -> Float32[Array, "b k"]:

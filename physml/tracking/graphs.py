@@ -166,14 +166,12 @@ def pad(graph: jraph.GraphsTuple, n_node: int, n_edge: int) -> jraph.GraphsTuple
 
 
 def bucket(count: int) -> int:
-    """Smallest size of the ladder 1024, 1448, 2048, ... (steps of sqrt 2) that holds `count`.
+    """Smallest size of the ladder 1024, 1152, 1280, ... (8 per doubling) that holds `count`.
 
-    Graphs padded to such sizes are compiled for a few times only; a fifth is padding on average.
+    Graphs padded to such sizes are compiled for a few times only; at most an eighth is padding.
     """
-    step = 20
-    while int(2 ** (step / 2)) < count:
-        step += 1
-    return int(2 ** (step / 2))
+    unit = 1 << max(int(count - 1).bit_length() - 4, 0)
+    return max(-(-count // unit) * unit, 1024)
 
 
 def stack(

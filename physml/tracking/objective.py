@@ -19,6 +19,7 @@ from physml import descent, export
 from physml.errors import ConfigError, DataError
 from physml.options import Descent, EdgeLoss, EdgeWeight
 from physml.tracking.events import Collision, Particles, pt
+from physml.tracking.graphs import bucket
 from physml.tracking.nets import Graph, GraphLike
 from physml.train import Batch, Objective
 
@@ -154,7 +155,7 @@ def _without_particle(rule: EdgeWeight) -> EdgeWeight:
 def score(network: Any, params: Any, graph: GraphLike) -> Float32[np.ndarray, "m"]:
     """Scores of the edges of a graph, 0 to 1.
 
-    The graph is padded to one of few sizes (see `bucket`), and each size is compiled once.
+    The graph is padded to one of few sizes (see `graphs.bucket`), and each size is compiled once.
 
     Args:
         network: a module of `physml.tracking.nets`.
@@ -204,12 +205,6 @@ def scorer(network: Any, params: Any) -> tuple[Callable[..., Array], dict[str, A
 @functools.partial(jax.jit, static_argnums=0)
 def _score(network: Any, params: Any, graph: Graph) -> Array:
     return jax.nn.sigmoid(network.apply({"params": params}, graph))
-
-
-def bucket(size: int) -> int:
-    """The next size with four leading binary digits: at most an eighth larger, 8 per doubling."""
-    unit = 1 << max(size.bit_length() - 4, 0)
-    return -(-size // unit) * unit
 
 
 def checked(graph: GraphLike, params: Any) -> Graph:

@@ -20,7 +20,6 @@ from physml.record import read_metrics
 from physml.tracking.events import Collision, Hits, Particles
 from physml.tracking.nets import Graph, InteractionNetwork
 from physml.tracking.objective import (
-    bucket,
     edge_loss,
     edge_weights,
     objective,
@@ -171,14 +170,6 @@ def test_an_easy_rule_is_learned_and_two_devices_agree(tmp_path):
         np.testing.assert_allclose(two[name], one[name], rtol=1e-3)
     assert one["loss"][0, 1] > 0.6 and one["validation_loss"][-1, 1] < 0.1
     assert one["validation_efficiency"][-1, 1] > 0.97
-
-
-def test_sizes_of_graphs_fall_into_few_buckets():
-    sizes = np.arange(1, 5000)
-    found = np.array([bucket(int(size)) for size in sizes])
-    assert (found >= sizes).all() and (found <= sizes * 1.125).all()
-    assert (np.diff(found) >= 0).all() and (bucket(int(found[-1])) == found[-1])
-    assert len(np.unique(found[(sizes > 1024) & (sizes <= 4096)])) == 16
 
 
 @functools.cache
