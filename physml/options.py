@@ -54,6 +54,11 @@ def apply_to(default: Any = None) -> Any:
     return field(default=default, metadata={"applied": True})
 
 
+def limit(default: Any) -> Any:
+    """A field of a config that only says what is too large; every command takes it."""
+    return field(default=default, metadata={"limit": True})
+
+
 def applied(config: Any) -> dict[str, Any]:
     """The options that say what a finished fit is applied to, where they are given."""
     own = [f for f in fields(config) if f.metadata.get("applied")]
@@ -61,8 +66,8 @@ def applied(config: Any) -> dict[str, Any]:
 
 
 def as_fitted(config: Any) -> Any:
-    """The config without the options that `applied` returns."""
-    own = [f for f in fields(config) if f.metadata.get("applied")]
+    """The config without the options of `apply_to` and `limit`: what a fit depends on."""
+    own = [f for f in fields(config) if f.metadata]
     return replace(config, **{f.name: f.default for f in own})
 
 

@@ -239,14 +239,14 @@ def execute(request: Request) -> int:
     if request.command == "figures":
         _draw(request, experiment, record.read_results(request.folder))
         return 0
-    if request.command == "evaluate":
-        _refuse_unfinished(request)
     _check_writable(request.run_dir)
     from physml import backend
 
     _cache_compilations()
     if experiment.objective(request.config).compiled:
         _use_all_cores()
+    if request.command == "evaluate":
+        _refuse_unfinished(request)
     with _locked(request):
         backend.check(experiment.kernels())
         splits = experiment.load(request.config)
@@ -259,6 +259,8 @@ def execute(request: Request) -> int:
         _draw(request, experiment, record.read_results(request.folder))
     print(f"results in {request.folder / 'results.json'}")
     if not rows:
+        for name, value in sorted(results["numbers"].items()):
+            print(f"{name:52s} {value:10.5g}")
         print(f"no claims: the options differ from the preset {request.preset}")
         return 0
     return report(rows)

@@ -19,9 +19,11 @@ from physml.options import (
     Descent,
     EdgeLoss,
     EdgeWeight,
+    applied,
     apply_to,
     check_descent,
     check_ranges,
+    limit,
 )
 
 
@@ -36,16 +38,19 @@ class Config:
     mu: float = 200.0  # mean number of pile-up interactions
     occupancy: Literal["targets", "full"] = "targets"  # hits of particles above min_pt, or all
     min_pt: float = 1.0  # GeV, of the particles that are looked for and of the cuts on edges
-    max_edges: int = 2_000_000  # of one graph; larger ones are refused
+    max_edges: int = limit(3_000_000)  # of one graph; larger ones are refused
     width: int = 32  # of the network
     layers: int = 4  # message passing steps
     half: bool = False  # bfloat16 activations
+    recompute: bool = False  # messages again in the backward pass, to save memory
+    blocks: int = 1  # parts in which the edges of a step are computed, to save memory
     loss: EdgeLoss = EdgeLoss()  # cross-entropy or focal
     weights: tuple[EdgeWeight, ...] = (EdgeWeight(1.0, label=False),)  # in the loss; later ones win
     descent: Descent = Descent(steps=500, batch_size=2, learning_rate=5e-3, evaluate_every=125)
     hits: Path | None = apply_to()  # own collisions: TrackML folder, ACTS ROOT, any ROOT tree
     mapping: str | None = apply_to()  # columns of a ROOT tree: "x=hit_x,y=hit_y,..."
     unit: Literal["mm", "cm", "m"] = apply_to("mm")  # of the coordinates in that file
+    truth: bool = apply_to(True)  # use the truth in that file; --no-truth: only find tracks
     export: bool = apply_to(False)  # also write the network as ONNX and StableHLO, and compare
 
 
@@ -57,14 +62,20 @@ def check(config: Config) -> None:
     """
     ranges = {
         "collisions": (2, 10**6), "validation": (1, 10**4), "test": (1, 10**4), "mu": (0.0, 1000.0),
-        "min_pt": (0.1, 100.0), "max_edges": (1000, 10**9), "width": (4, 2048), "layers": (1, 50),
+        "min_pt": (0.35, 100.0), "max_edges": (1000, 10**9), "width": (4, 2048), "layers": (1, 50),
+        "blocks": (1, 1000),
     }  # fmt: skip
     check_ranges(config, ranges)
     check_ranges(config.loss, {"gamma": (0.0, 10.0), "positive": (1e-6, 1e6)}, "loss.")
     check_descent(config.descent)
-    for option in ("mapping", "unit"):
-        if getattr(config, option) != getattr(Config, option) and config.hits is None:
+    for option in ("mapping", "unit", "truth"):
+        if option in applied(config) and config.hits is None:
             raise ConfigError(f"--{option}", "changes nothing without --hits", "give --hits too")
+    if config.hits is not None and not config.hits.exists():
+        raise ConfigError("--hits", f"{config.hits} is not there", "check the path")
+    if config.mapping is not None and config.hits.suffix != ".root":
+        what = "names columns of a ROOT tree, which --hits is not"
+        raise ConfigError("--mapping", what, "leave it out, or give a file that ends in .root")
 
 
 PRESETS: Mapping[str, Config] = {
@@ -74,7 +85,9 @@ PRESETS: Mapping[str, Config] = {
     ),
     "default": Config(),
     "paper": Config(
-        collisions=2000, validation=50, test=100, occupancy="full", width=128, layers=8, half=True,
+        # All graphs are held in memory: 200 of a million edges take about 20 GB.
+        collisions=200, validation=10, test=20, occupancy="full", width=128, layers=8, half=True,
+        recompute=True, blocks=8,
         weights=(EdgeWeight(0.1, label=False),),  # as GNN4ITk
         descent=Descent(
             steps=200_000, batch_size=1, learning_rate=5e-4, weight_decay=1e-4, evaluate_every=2000

@@ -61,7 +61,8 @@ def produced(config: Config, name: str, size: int, mu: float | None = None) -> I
     seed = 0 if name == "test" else config.seed
     for k in range(size):
         mean = config.mu if mu is None else mu
-        yield kept(config, simulate((KEYS[name], seed, k), mean, DETECTOR))
+        key = (KEYS[name], seed, k) if mean == config.mu else (KEYS[name], seed, round(mean), k)
+        yield kept(config, simulate(key, mean, DETECTOR))
 
 
 def own(config: Config) -> Iterator[Collision]:
@@ -73,14 +74,33 @@ def own(config: Config) -> Iterator[Collision]:
     assert config.hits is not None
     mapping = None if config.mapping is None else readers.parse_mapping(config.mapping)
     count = 0
-    for collision in readers.read_collisions(config.hits, DETECTOR, mapping, units=config.unit):
-        count += 1
-        if collision.particle is None and config.occupancy == "targets":
-            text = "has no truth: all its hits are kept, more than the network was trained on"
-            print(f"event {collision.event} {text}", file=sys.stderr)
-        yield collision if collision.particle is None else kept(config, collision)
+    found = readers.read_collisions(
+        config.hits, DETECTOR, mapping, unit=config.unit, truth=config.truth
+    )
+    for collision in found:
+        used = said(config, collision)
+        if len(used.hits.layer):  # else `said` has told that all are left out
+            count += 1
+            yield used
     if not count:
-        raise DataError(config.hits, "holds no collision", "give a file with hits")
+        raise DataError(config.hits, "has no hit to use", "give a file with fast particles")
+
+
+def said(config: Config, collision: Collision) -> Collision:
+    """What is used of a user's collision; says what is left out, or what the network lacks."""
+    if config.occupancy == "full":
+        return collision
+    name, n = f"event {collision.event}", len(collision.hits.layer)
+    if collision.particle is None:
+        text = f"has no truth: all its {n} hits are used, but the network was trained on those of"
+        what = f"particles above {config.min_pt:g} GeV: do not trust its tracks"
+        print(f"{name} {text} {what} (train with --occupancy full)", file=sys.stderr)
+        return collision
+    used = kept(config, collision)
+    left = n - len(used.hits.layer)
+    text = f"{left} of {n} hits are left out with truth (particles below {config.min_pt:g} GeV"
+    print(f"{name}: {text}, noise)", file=sys.stderr)
+    return used
 
 
 def kept(config: Config, collision: Collision) -> Collision:

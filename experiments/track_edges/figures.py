@@ -40,39 +40,77 @@ def figures(results: Results) -> dict[str, Figure]:
     beside = f"median of {title}\nseed, follow and fit instead: {times.pop('baseline'):.2f} s"
     run = f"{numbers['hits per collision']:,.0f} hits, {numbers['edges per collision']:,.0f} edges"
     drawn["timing"] = displays.stage_times({run: times}, title=beside)
-    if "edges cut" in arrays:
+    if "edge AUC" in numbers:
         counts = unpacked(EdgeCounts, "edges", arrays)
-        drawn["scores"] = displays.scores(counts, title=title)
+        even = np.isin(counts.cut, np.linspace(0, 1, 51))
+        binned = EdgeCounts(*(c[even] for c in counts[:4]), counts.in_graph, counts.all_true)
+        drawn["scores"] = displays.scores(binned, title=title)
         drawn["roc"] = _roc(counts, title)
         drawn["purity"] = displays.purities(
             {"graph network": counts}, references=PUBLISHED, title=title
         )
-        drawn |= _tracks(arrays, title)
+    if all(f"{method} fake rate {STYLE}" in numbers for method in METHODS):
+        drawn |= _fakes(arrays, title)
+    if f"network efficiency {STYLE}" in numbers:
+        drawn |= _efficiencies(arrays, title)
     if "log loss" in arrays:
         logged = {"batch": arrays["log loss"], "validation": arrays["log validation_loss"]}
         drawn["training"] = plots.training(logged, "loss of the edges")
     return drawn
 
 
-def _tracks(arrays: Mapping[str, np.ndarray], title: str) -> dict[str, Figure]:
-    """Efficiency and fakes of both methods against what tracks and particles have."""
-    drawn = {}
+def _efficiencies(arrays: Mapping[str, np.ndarray], title: str) -> dict[str, Figure]:
+    """Efficiency of both methods against what particles have, and against pile-up."""
     found = {name: _matches(method, arrays) for method, name in METHODS.items()}
+    slowest = min(own.particles.pt.min() for own in found.values())
+    bins = {"pt": metrics.BINS["pt"] if slowest >= 1 else metrics.LOW_PT_BINS}
+    drawn = {}
     for variable in ("pt", "eta", "radius"):
-        shares = {name: metrics.efficiency_in(own, variable) for name, own in found.items()}
+        shares = {
+            name: metrics.efficiency_in(own, variable, bins.get(variable))
+            for name, own in found.items()
+        }
         drawn[f"efficiency_{variable}"] = displays.efficiencies(
             shares, variable, STYLE, title=title
         )
+    if "pile-up network particles pt" in arrays:
+        found = {name: _matches(f"pile-up {m}", arrays) for m, name in METHODS.items()}
+        shares = {
+            name: metrics.efficiency_in(own, "mu", _between(own.particles.mu))
+            for name, own in found.items()
+        }
+        drawn["efficiency_mu"] = displays.efficiencies(
+            shares, "mu", STYLE, title="collisions made at four pile-ups"
+        )
+    return drawn
+
+
+def _fakes(arrays: Mapping[str, np.ndarray], title: str) -> dict[str, Figure]:
+    """Fake rate of both methods against what tracks have, and against pile-up."""
+    found = {name: _matches(method, arrays) for method, name in METHODS.items()}
+    bins = {"pt": metrics.LOW_PT_BINS}  # fits of particles just above the cut fall below it
+    drawn = {}
     for variable in ("pt", "eta"):
-        shares = {name: metrics.fakes_in(own, variable) for name, own in found.items()}
+        shares = {
+            name: metrics.fakes_in(own, variable, bins.get(variable)) for name, own in found.items()
+        }
         drawn[f"fakes_{variable}"] = displays.fakes(shares, variable, STYLE, title=title)
     if "pile-up network particles pt" in arrays:
         found = {name: _matches(f"pile-up {m}", arrays) for m, name in METHODS.items()}
-        shares = {name: metrics.efficiency_in(own, "mu") for name, own in found.items()}
-        drawn["efficiency_mu"] = displays.efficiencies(shares, "mu", STYLE, title="all pile-ups")
-        shares = {name: metrics.fakes_in(own, "mu") for name, own in found.items()}
-        drawn["fakes_mu"] = displays.fakes(shares, "mu", STYLE, title="all pile-ups")
+        shares = {
+            name: metrics.fakes_in(own, "mu", _between(own.particles.mu))
+            for name, own in found.items()
+        }
+        drawn["fakes_mu"] = displays.fakes(
+            shares, "mu", STYLE, title="collisions made at four pile-ups"
+        )
     return drawn
+
+
+def _between(values: np.ndarray) -> np.ndarray:
+    """Edges of bins that hold one of the values each."""
+    own = np.unique(values)
+    return np.concatenate([[0.0], (own[1:] + own[:-1]) / 2, [1.15 * own[-1] + 1]])
 
 
 def _roc(counts: EdgeCounts, title: str) -> Figure:

@@ -94,7 +94,7 @@ def check_mapping(mapping: Mapping[str, str], truth: bool) -> None:
         missing = [name for name in names if name not in mapping]
         if needed and missing:
             remedy = f"name the column of {missing[0]}"
-            remedy += ", or give truth=False" if missing[0] in _PARTICLE else ""
+            remedy += ", or read without truth" if missing[0] in _PARTICLE else ""
             raise ConfigError("mapping", f"lacks {', '.join(missing)}", remedy)
     if "geometry" in mapping and ("layer" in mapping or "module" in mapping):
         what = "gives layers and modules twice"
@@ -168,7 +168,7 @@ def _trackml_event(number: int, file: Path, truth: bool) -> Event:
     particle_file = _beside(file, "particles")
     if particle_file is None:
         what = "has truth but no table of particles beside it"
-        raise DataError(file, what, "add the table of particles, or give truth=False")
+        raise DataError(file, what, "add the table of particles, or read without truth")
     named = csv.read(truth_file, {"hit_id": int, "particle_id": int})
     hits["key"] = _joined(truth_file, hits["hit_id"], named)
     own = csv.read(particle_file, _PARTICLES | {"particle_type": int}, optional=("particle_type",))
@@ -293,7 +293,7 @@ def _particle_file(path: Path, given: str | Path | None) -> Path:
     file = path.with_name("particles.root") if given is None else Path(given)
     if not file.is_file():
         what = f"names particles, but {file.name} is not beside it"
-        raise DataError(path, what, "give particles=..., or truth=False")
+        raise DataError(path, what, "put particles.root beside it, or read without truth")
     return file
 
 
@@ -317,7 +317,7 @@ def _lookup(file: Path, tables: Iterator[tuple[int, Columns]]) -> Callable[[int]
             found = next(tables, None)
             if found is None:
                 what = f"has no event {event}"
-                raise DataError(file, what, "give the particles of these hits, or truth=False")
+                raise DataError(file, what, "give particles of these hits, or read without truth")
             held[found[0]] = found[1]
         return held.pop(event)
 

@@ -171,12 +171,14 @@ def score(network: Any, params: Any, graph: GraphLike) -> Float32[np.ndarray, "m
     if m == 0:
         return np.empty(0, np.float32)
     more_nodes, more_edges = bucket(n + 1) - n, bucket(m) - m
-    # Padded edges join the first padding node, so that no hit hears of them.
+    # Padded edges join padding nodes, so that no hit hears of them, and many, for scatter-adds
+    # to one place wait for each other on a GPU.
+    filler = n + np.arange(more_edges) * more_nodes // max(more_edges, 1)
     padded = Graph(
         np.pad(found.nodes, ((0, more_nodes), (0, 0))),
         np.pad(found.edges, ((0, more_edges), (0, 0))),
-        np.pad(found.senders, (0, more_edges), constant_values=n),
-        np.pad(found.receivers, (0, more_edges), constant_values=n),
+        np.concatenate([found.senders, filler]).astype(np.int32),
+        np.concatenate([found.receivers, filler]).astype(np.int32),
     )
     return np.asarray(_score(network, params, padded))[:m]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64
 
-from physml.errors import DataError
+from physml.errors import ConfigError, DataError
 from physml.tracking import triplets
 from physml.tracking.events import Hits
 from physml.tracking.geometry import Detector
@@ -144,7 +144,16 @@ def sort(hits: Hits, found: Pairs) -> Int64[np.ndarray, "2 m"]:
 def search(
     hits: Hits, detector: Detector, pairs: Int32[np.ndarray, "2 k"], cuts: Cuts, threads: int = 2
 ) -> Pairs:
-    """Pairs of hits on the given layers that fulfil the cuts; row 0 the inner hit."""
+    """Pairs of hits on the given layers that fulfil the cuts.
+
+    Raises:
+        ConfigError: particles of the smallest pT turn back before the outermost hit.
+    """
+    outermost = np.hypot(hits.position[:, 0], hits.position[:, 1]).max(initial=0.0)
+    lowest = 0.51 * outermost * LIGHT * detector.field
+    if cuts.min_pt < lowest:
+        what = f"is {cuts.min_pt:g} GeV: such particles turn back before {outermost:.0f} mm"
+        raise ConfigError("min_pt", what, f"give {lowest:.2f} or more")
     layers = [_layer(hits, detector, i, cuts) for i in range(len(detector.place))]
 
     def one(pair: Int32[np.ndarray, "2"]) -> Pairs:

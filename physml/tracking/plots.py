@@ -23,7 +23,7 @@ from physml.tracking.metrics import Matches, Variable
 
 FAKE, OTHER, MATCHED, UNKNOWN = 0, 1, 2, 3  # kinds of tracks; unknown: there is no truth
 MOST_HITS = 20_000  # drawn in a display; more are thinned out evenly
-MOST_LINES = 4_000  # in a display; with more only a wedge in phi is legible
+MOST_LINES = 1_200  # in a display; with more only a wedge in phi is legible
 _FRAME = "#DDDDDD"
 _SMALL: Any = {"fontsize": 8, "markerscale": 5}
 _FOUND: Any = {"colors": COLOURS[0], "linewidths": 0.8, "zorder": 3}

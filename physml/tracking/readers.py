@@ -102,7 +102,7 @@ def read_collisions(
     mapping: str | Mapping[str, str] | None = None,
     *,
     tree: str | None = None,
-    units: str = "mm",
+    unit: str = "mm",
     truth: bool = True,
     particles: str | Path | None = None,
     tolerance: float = TOLERANCE,
@@ -125,7 +125,7 @@ def read_collisions(
             the nearest layer. `particle` (0: noise) needs px, py, pz and charge of the particle at
             its start, the same for all of its hits; vx, vy, vz are 0 and pdg is 0 where not given.
         tree: name of the tree that `mapping` is for, needed where a file holds several.
-        units: of all lengths, mm, cm or m. Momenta are GeV.
+        unit: of all lengths, mm, cm or m. Momenta are GeV.
         truth: False leaves it out. Events without any truth are given without it in any case.
         particles: the file of particles that belongs to `hits.root`.
         tolerance: mm, largest distance of a hit from its layer (`TOLERANCE`).
@@ -142,31 +142,31 @@ def read_collisions(
             hit given twice; truth that does not belong to the hits; an unknown particle; a charge
             that is no whole number or not that of the PDG code; rows of an event in two places.
     """
-    if units not in UNITS:
-        raise ConfigError("units", f"{units!r} is unknown", f"give one of {', '.join(UNITS)}")
+    if unit not in UNITS:
+        raise ConfigError("unit", f"{unit!r} is unknown", f"give one of {', '.join(UNITS)}")
     if not tolerance > 0:
         raise ConfigError("tolerance", f"is {tolerance}", "give a positive number of mm")
     named = parse_mapping(mapping) if isinstance(mapping, str) else mapping
     if named is not None:
         layouts.check_mapping(named, truth)
     events = layouts.events(Path(path), named, tree, truth, particles)
-    return (_collision(event, detector, units, tolerance) for event in events)
+    return (_collision(event, detector, unit, tolerance) for event in events)
 
 
-def _collision(event: Event, detector: Detector, units: str, tolerance: float) -> Collision:
+def _collision(event: Event, detector: Detector, unit: str, tolerance: float) -> Collision:
     where, hits = event.where, event.hits
     n = len(hits["x"])
     if n == 0:
         raise DataError(where, "has no hits", "drop the event")
-    position = _vectors(where, hits, "xyz") * UNITS[units]
+    position = _vectors(where, hits, "xyz") * UNITS[unit]
     layer = _layers(where, hits, position, detector)
-    _check_place(where, position, layer, detector, tolerance, units)
+    _check_place(where, position, layer, detector, tolerance, unit)
     module = _small(where, "module", hits["module"]) if "module" in hits else np.full(n, -1)
     hit_id = integers(where, "hit_id", hits["hit_id"]) if "hit_id" in hits else np.arange(n)
     found = Hits(position, layer, module.astype(np.int32), hit_id.astype(np.int64))
     truth, particle = None, None
     if event.particles is not None:
-        truth, particle = _truth(event, UNITS[units])
+        truth, particle = _truth(event, UNITS[unit])
     _check_repeats(where, found, particle)
     return Collision(event.number, found, truth, particle)
 
@@ -239,7 +239,7 @@ def _check_place(
     layer: Int32[np.ndarray, "n"],
     detector: Detector,
     tolerance: float,
-    units: str,
+    unit: str,
 ) -> None:
     away = _distance(position, layer, detector)
     far = np.flatnonzero(away > tolerance)
@@ -253,9 +253,9 @@ def _check_place(
     )
     remedy = "check the detector and the columns, or raise tolerance"
     for name, size in UNITS.items():
-        other = _distance(position * size / UNITS[units], layer, detector)
-        if name != units and (other <= tolerance).mean() > 0.9:
-            remedy = f"the numbers fit in {name}: give units={name!r}"
+        other = _distance(position * size / UNITS[unit], layer, detector)
+        if name != unit and (other <= tolerance).mean() > 0.9:
+            remedy = f"the numbers fit in {name}: give unit {name}"
     raise DataError(where, what, remedy)
 
 
@@ -276,7 +276,9 @@ def _check_repeats(where: str, hits: Hits, particle: Int32[np.ndarray, "n"] | No
     if own.any() or same.sum() > MAX_COINCIDENT * len(place):
         k = int(np.flatnonzero(own if own.any() else same)[0])
         a, b = sorted(order[k : k + 2])
-        what = f"rows {a} and {b} are the same hit ({same.sum()} such pairs)"
+        what = (
+            f"rows {a} and {b} are the same hit ({(own if own.any() else same).sum()} such pairs)"
+        )
         raise DataError(where, what, "drop the copies")
 
 
@@ -303,11 +305,11 @@ def _truth(event: Event, scale: float) -> tuple[Particles, Int32[np.ndarray, "n"
         raise DataError(where, what, "drop it, or repair it")
     row = _rows(event.where, event.hits["key"], key)
     owned = row >= 0
-    if (neutral := owned & ~kept[row]).any():
+    if (neutral := owned & ~np.append(kept, True)[row]).any():
         what = f"{table['particle_id'][row[neutral][0]]} has hits and charge 0"
         raise DataError(where, what, "repair its charge")
     number = np.cumsum(kept) - 1
-    return particles, np.where(owned, number[row] if len(number) else -1, -1).astype(np.int32)
+    return particles, np.append(number, -1)[row].astype(np.int32)
 
 
 def _charges(where: str, table: Mapping[str, np.ndarray]) -> Int64[np.ndarray, "p"]:
@@ -334,7 +336,7 @@ def _rows(
     if lost.any():
         what = f"{lost.sum()} hits are of particles that the table of particles lacks, "
         what += f"the first in row {lost.argmax()}"
-        raise DataError(where, what, "give the whole table, or truth=False")
+        raise DataError(where, what, "give the whole table, or read without truth")
     return np.where(key == 0, -1, found)
 
 

@@ -296,12 +296,12 @@ def test_units(tmp_path):
             for name in names:
                 made[table][name] = made[table][name] / size
         save(tmp_path / units, made)
-        assert f"the numbers fit in {units}: give units='{units}'" in refused(tmp_path / units)
-        assert "fit in mm: give units='mm'" in refused(tmp_path / "mm", units=units)
-        (found,) = read(tmp_path / units, units=units)
+        assert f"the numbers fit in {units}: give unit {units}" in refused(tmp_path / units)
+        assert "fit in mm: give unit mm" in refused(tmp_path / "mm", unit=units)
+        (found,) = read(tmp_path / units, unit=units)
         np.testing.assert_allclose(found.hits.position, expected.hits.position, rtol=1e-14)
-    line = refused(tmp_path / "mm", units="km", error=ConfigError)
-    assert line == "units: 'km' is unknown; give one of mm, cm, m"
+    line = refused(tmp_path / "mm", unit="km", error=ConfigError)
+    assert line == "unit: 'km' is unknown; give one of mm, cm, m"
 
 
 def test_the_tolerance_is_an_option(tmp_path):
@@ -653,7 +653,7 @@ def test_acts_hits_alone(tmp_path):
     acts(tmp_path / "a", "barcode_")
     (tmp_path / "a" / "particles.root").rename(tmp_path / "initial.root")
     line = refused(tmp_path / "a")
-    assert "particles.root is not beside it; give particles=..., or truth=False" in line
+    assert "particles.root is not beside it; put particles.root beside it, or" in line
     assert [one.particles for one in read(tmp_path / "a", truth=False)] == [None, None]
     found = read(tmp_path / "a", particles=tmp_path / "initial.root")
     assert [len(one.particles.pdg) for one in found] == [4, 4]
