@@ -149,7 +149,7 @@ def stages(quick: bool) -> None:
     import jax
     import numpy as np
 
-    from physml.tracking import fits, geometry, graphs, simulate, tracks
+    from physml.tracking import edge_metrics, geometry, graphs, simulate, tracks
     from physml.tracking.events import Target
     from physml.tracking.nets import InteractionNetwork
     from physml.tracking.objective import score
@@ -157,29 +157,50 @@ def stages(quick: bool) -> None:
     detector, network = geometry.trackml(), InteractionNetwork(64, 4)
     rows, names = [], ("simulate", "graph", "score", "tracks", "fit", "all")
     print(f"{'hits':>9}{'edges':>10}" + "".join(f"{name + ', s':>13}" for name in names))
-    for mu in (7.0, 45.0) if quick else (7.0, 45.0, 180.0):
+    for mu in (14.0, 48.0) if quick else (14.0, 48.0, 180.0):
         collision, first = clocked(lambda: simulate.simulate((0, 1), mu, detector))  # noqa: B023
-        graph, second = clocked(lambda: graphs.build_graph(collision.hits, detector))  # noqa: B023
+        graph = graphs.build_graph(collision.hits, detector)
+        second = min(
+            clocked(lambda: graphs.build_graph(collision.hits, detector))[1]  # noqa: B023
+            for _ in range(3)
+        )
         params = network.init(jax.random.PRNGKey(0), small(graph))["params"]
         score(network, params, graph)  # compiles
         _, third = clocked(lambda: score(network, params, graph))  # noqa: B023
         rng = np.random.default_rng(0)
-        true = ~graphs.edge_labels(graph, collision, Target(min_pt=0.5)).counted
-        true |= graphs.edge_labels(graph, collision, Target(min_pt=0.5)).label
+        labels = graphs.edge_labels(graph, collision, Target())
+        kept = labels.label.sum() / edge_metrics.target_edges(collision, Target())
+        true = labels.label | ~labels.counted
         high = true | (rng.random(len(true)) < 0.01)
         made = np.where(high, rng.uniform(0.6, 1.0, len(true)), 0.01)
         found, fourth = clocked(lambda: tracks.build_tracks(graph, made))  # noqa: B023
-        _, fifth = clocked(lambda: fits.fit(found, collision.hits, detector))  # noqa: B023
+        _, fifth = clocked(lambda: fitted(found, collision.hits, detector))  # noqa: B023
         times = [first, second, third, fourth, fifth]
         rows.append([len(graph.nodes), *times, sum(times[1:])])
         counts = f"{len(graph.nodes):9d}{len(graph.edges):10d}"
         print(counts + "".join(f"{t:13.2f}" for t in rows[-1][1:]), flush=True)
+    if not quick:
+        says = [f"{kept:.4f} of target edges (>= 0.99 {'ok' if kept >= 0.99 else 'MISSED'})"]
+        says += [f"{len(graph.edges)} edges (<= 1,000,000 {verdict(len(graph.edges), 1e6)})"]
+        says += [f"graph in {second:.2f} s, best of 3 (<= 1.5 s {verdict(second, 1.5)})"]
+        print("; ".join(says))
     ratio = np.log(np.array(rows[-1]) / np.array(rows[0]))
     print(f"{'time ~ hits to the':>19}" + "".join(f"{x:13.2f}" for x in ratio[1:] / ratio[0]))
     met = "" if quick else f" (<= 10 s {'ok' if rows[-1][-1] <= 10 else 'MISSED'})"
     print(
         f"hits to fitted tracks, {rows[-1][0]} hits: {rows[-1][-1]:.1f} s{met}; without simulation"
     )
+
+
+def fitted(found: Any, hits: Any, detector: Any) -> Any:
+    """Fit, and taking out of hits and tracks, as the experiment does."""
+    from physml.tracking import fits
+
+    return fits.reject_outliers(found, hits, detector, fits.fit(found, hits, detector))
+
+
+def verdict(value: float, limit: float) -> str:
+    return "ok" if value <= limit else "MISSED"
 
 
 def small(graph: Any) -> Any:

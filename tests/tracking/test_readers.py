@@ -448,7 +448,7 @@ def test_mappings_are_read():
         ("x=a,y=b,z=c,volume=d", "lacks layer"),
         (
             "x=a,y=b,z=c,particle=d",
-            "lacks px, py, pz, charge; name the column of px, or give truth",
+            "lacks px, py, pz, charge; name the column of px, or read without truth",
         ),
         ("x=a,y=b,z=c,px=d", "lacks particle"),
         ("x=a,y=b,z=c,geometry=g,volume=v,layer=l", "gives layers and modules twice"),
@@ -658,7 +658,7 @@ def test_acts_hits_alone(tmp_path):
     found = read(tmp_path / "a", particles=tmp_path / "initial.root")
     assert [len(one.particles.pdg) for one in found] == [4, 4]
     acts(tmp_path / "b", "particle_id", order=(1,))
-    assert "particles.root: has no event 0; give the particles of these" in refused(tmp_path / "b")
+    assert "particles.root: has no event 0; give particles of these" in refused(tmp_path / "b")
 
 
 def test_acts_files_with_faults(tmp_path):
