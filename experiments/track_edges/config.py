@@ -46,7 +46,7 @@ class Config:
     blocks: int = 1  # parts in which the edges of a step are computed, to save memory
     loss: EdgeLoss = EdgeLoss()  # cross-entropy or focal
     weights: tuple[EdgeWeight, ...] = (EdgeWeight(1.0, label=False),)  # in the loss; later ones win
-    descent: Descent = Descent(steps=500, batch_size=2, learning_rate=5e-3, evaluate_every=125)
+    descent: Descent = Descent(steps=300, batch_size=2, learning_rate=5e-3, evaluate_every=100)
     hits: Path | None = apply_to()  # own collisions: TrackML folder, ACTS ROOT, any ROOT tree
     mapping: str | None = apply_to()  # columns of a ROOT tree: "x=hit_x,y=hit_y,..."
     unit: Literal["mm", "cm", "m"] = apply_to("mm")  # of the coordinates in that file
