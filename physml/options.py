@@ -27,6 +27,21 @@ class Descent:
 
 
 @dataclass(frozen=True)
+class Adversarial:
+    """Options of a Wasserstein GAN with gradient penalty (arXiv 1704.00028), trained by Adam."""
+
+    steps: int = 10_000  # of the critic
+    batch_size: int = 256  # rows per step, over all devices
+    critic_steps: int = 1  # for each step of the generator
+    critic_rate: float = 4e-4  # learning rate; it falls to 0 as a cosine
+    generator_rate: float = 2e-4
+    memory: float = 0.99  # of Adam's mean squared gradients; there is no momentum
+    penalty: float = 10.0  # on critics whose slope is not 1
+    average: float = 0.999  # share of the averaged weights that a step of the generator keeps
+    evaluate_every: int = 0  # steps between evaluations and checkpoints; 0: at the end only
+
+
+@dataclass(frozen=True)
 class EdgeLoss:
     """Binary cross-entropy of edges, or focal loss (Lin et al., arXiv 1708.02002)."""
 
@@ -105,3 +120,17 @@ def check_descent(options: Descent) -> None:
     if options.patience and not options.evaluate_every:
         what = "needs evaluations to count"
         raise ConfigError("--descent.patience", what, "give --descent.evaluate-every too")
+
+
+def check_adversarial(options: Adversarial) -> None:
+    """Refuse options of adversarial training that are out of range.
+
+    Raises:
+        ConfigError: names the option and the range.
+    """
+    ranges = {
+        "steps": (1, 10**9), "batch_size": (1, 10**7), "critic_steps": (1, 1000),
+        "critic_rate": (1e-12, 10.0), "generator_rate": (1e-12, 10.0), "memory": (0.0, 0.999999),
+        "penalty": (0.0, 1e6), "average": (0.0, 0.999999), "evaluate_every": (0, 10**9),
+    }  # fmt: skip
+    check_ranges(options, ranges, "training.")

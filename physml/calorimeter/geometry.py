@@ -244,7 +244,7 @@ _ATLAS = {
     0: (2.0, 2.08), 1: (2.08, 6.38), 2: (6.38, 22.38), 3: (22.38, 24.38), 12: (25.38, 40.38),
 }  # fmt: skip
 # Plates of the accordion: Geant4, StatAccepTest/dirUseCases/atlasECAL.g4; 74 of them make 22.3 X0.
-# Argon's share of 0.18 is that of CaloGAN's lead and argon in Geant4 11.4.0 (0.183), not ATLAS's own.
+# The share of argon, 0.18, is that of CaloGAN's plates in Geant4 11.4.0 (0.183), not ATLAS's own.
 _ACCORDION = Stack("Pb", 1.53, "Ar", 4.2, 74, 0.18)
 
 

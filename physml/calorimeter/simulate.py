@@ -84,13 +84,11 @@ class _Group(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What a block needs beside keys and energies; hashable, so that it is compiled once."""
+    """What the shares need beside keys and energies; hashable, so that it is compiled once."""
 
     material: matter.Material
     plates: showers.Plates | None
     moliere: float  # mm
-    conserving: bool  # all deposits are counted: their sum does not fluctuate
-    photon: bool
     groups: tuple[_Group, ...]
 
 
@@ -122,7 +120,8 @@ def simulate(
         UserWarning: energies outside `VALID`.
     """
     energy = _energies(energies)
-    plan = _plan(geometry, particle or geometry.particle)
+    particle = particle or geometry.particle
+    plan, photon = _plan(geometry, particle), particle == "photon"
     tuning = _tuning(geometry, tuning)
     root = _root(key)
     rows = min(max(BLOCK // geometry.size, 1), ROWS)
@@ -130,9 +129,7 @@ def simulate(
     for block, start in enumerate(range(0, len(energy), rows)):
         part = energy[start : start + rows]
         full = np.concatenate([part, np.full(rows - len(part), 1e3)]).astype(np.float32)
-        found = _block(
-            plan, tuning, geometry.threshold, jax.random.fold_in(root, block), full / 1e3
-        )
+        found = _block(plan, tuning, geometry, photon, jax.random.fold_in(root, block), full / 1e3)
         deposits[start : start + rows] = np.asarray(found)[: len(part)]
     return Showers(energy, deposits)
 
@@ -185,7 +182,6 @@ def _plan(geometry: Geometry, particle: str) -> _Plan:
         medium, plates = showers.plates(passive, (active, stack.active_mm))
     return _Plan(
         medium, plates, 10 * medium.moliere_radius / medium.density,
-        stack.sampling_fraction is None, particle == "photon",
         _grouped(geometry.layers),
     )  # fmt: skip
 
@@ -223,15 +219,27 @@ def _grouped(layers: tuple[Layer, ...]) -> tuple[_Group, ...]:
 
 
 def _block(
-    plan: _Plan, tuning: Tuning, threshold: float, key: Array, energy: Float32[np.ndarray, "b"]
-) -> Float32[Array, "b voxels"]:
-    """Deposits (MeV) of a block of showers; energies GeV, threshold MeV."""
+    plan: _Plan, tuning: Tuning, geometry: Geometry, photon: bool, key: Array,
+    energy: Float32[np.ndarray, "b"],
+) -> Float32[Array, "b voxels"]:  # fmt: skip
+    """Deposits (MeV) of a block of showers; energies GeV."""
+    assert geometry.stack is not None  # as `_plan` has checked
+    conserving = geometry.stack.sampling_fraction is None
     shower_key, spot_key = jax.random.split(key)
-    # Two programs: in one, XLA would work out the shares anew for each use of them on a CPU.
-    share = _shares(plan, tuning, shower_key, energy)
-    per_gev = tuning.whole if plan.conserving else 2 / tuning.stochastic**2
-    found: Array = _deposits(plan.conserving, threshold, per_gev, spot_key, energy, share)
+    # Three programs: in one, XLA would work out the shares anew for each use of them on a CPU, and
+    # the deviates would be compiled anew for each geometry.
+    normals, uniform = _deviates(len(energy), shower_key)
+    share = _shares(plan, tuning, normals, jnp.where(photon, uniform, 1.0), energy)
+    per_gev = tuning.whole if conserving else 2 / tuning.stochastic**2
+    found: Array = _deposits(conserving, geometry.threshold, per_gev, spot_key, energy, share)
     return found
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _deviates(rows: int, key: Array) -> tuple[Float32[Array, "5 b"], Float32[Array, "b"]]:
+    """Normal deviates of each shower, and one from (0, 1]."""
+    normals = jax.random.normal(key, (5, rows), jnp.float32)
+    return normals, 1 - jax.random.uniform(jax.random.fold_in(key, 1), (rows,), jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -252,14 +260,11 @@ def _deposits(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _shares(
-    plan: _Plan, tuning: Tuning, key: Array, energy: Float32[Array, "b"]
-) -> Float32[Array, "b voxels"]:
-    """Share of the energy that is expected in each voxel of showers drawn at random."""
-    normals = jax.random.normal(key, (5, len(energy)), jnp.float32)
-    start = jnp.zeros_like(energy)
-    if plan.photon:
-        uniform = jax.random.uniform(jax.random.fold_in(key, 1), energy.shape, jnp.float32)
-        start = showers.conversion_depth(1 - uniform)
+    plan: _Plan, tuning: Tuning, normals: Float32[Array, "5 b"], uniform: Float32[Array, "b"],
+    energy: Float32[Array, "b"],
+) -> Float32[Array, "b voxels"]:  # fmt: skip
+    """Share of the energy that is expected in each voxel; `uniform` 1: no way to conversion."""
+    start = showers.conversion_depth(uniform)
     medium, plates = plan.material, plan.plates
     pair = normals[0], normals[1]
     shape = showers.shower_shape(medium, energy, pair, plates, tuning.profile)
