@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,23 +36,40 @@ def load(config: Config) -> dict[str, dict[str, np.ndarray]]:
         name: list(progress(produced(config, name, size), f"making {name}", size))
         for name, size in sizes.items()
     }
-    graphed = {name: [graph_of(config, c) for c in own] for name, own in made.items()}
-    everything = [graph for own in graphed.values() for graph in own]
+    cut = {name: [p for c in own for p in pieces(config, c)] for name, own in made.items()}
+    everything = [piece.graph for own in cut.values() for piece in own]
     nodes = graphs.bucket(max(len(graph.nodes) for graph in everything) + 1)
     edges = graphs.bucket(max(len(graph.edges) for graph in everything))
-    return {name: rows(config, made[name], graphed[name], nodes, edges) for name in made}
+    return {name: rows(own, nodes, edges) for name, own in cut.items()}
 
 
-def rows(
-    config: Config, collisions: Sequence[Collision], made: Sequence[Any], nodes: int, edges: int
-) -> dict[str, np.ndarray]:
-    """Graphs with labels and weights, padded to one size."""
-    wanted = target(config)
-    labels = [graphs.edge_labels(g, c, wanted) for g, c in zip(made, collisions, strict=True)]
-    found = graphs.stack(made, labels, nodes, edges)
-    for k, (graph, collision, own) in enumerate(zip(made, collisions, labels, strict=True)):
-        weights = edge_weights(graph, collision, own, config.weights)
-        found["weight"][k, : len(weights)] = weights
+class Piece(NamedTuple):
+    """A graph, or a sector of one, with what its edges are and weigh."""
+
+    graph: Any
+    labels: graphs.EdgeLabels
+    weight: np.ndarray
+
+
+def pieces(config: Config, collision: Collision) -> Iterator[Piece]:
+    """The graph of a collision, cut into sectors of equal width in phi."""
+    graph = graph_of(config, collision)
+    labels = graphs.edge_labels(graph, collision, target(config))
+    weight = edge_weights(graph, collision, labels, config.weights)
+    phi = np.arctan2(*collision.hits.position[:, [1, 0]].T)
+    sector = np.floor((phi / (2 * np.pi) + 0.5) * config.sectors).clip(0, config.sectors - 1)
+    for k in range(config.sectors):
+        inside, edges = graphs.part(graph, sector == k)
+        if len(inside.edges):
+            own = graphs.EdgeLabels(*(column[edges] for column in labels))
+            yield Piece(inside, own, weight[edges])
+
+
+def rows(own: Sequence[Piece], nodes: int, edges: int) -> dict[str, np.ndarray]:
+    """Pieces as rows, padded to one size."""
+    found = graphs.stack([p.graph for p in own], [p.labels for p in own], nodes, edges)
+    for row, piece in zip(found["weight"], own, strict=True):
+        row[: len(piece.weight)] = piece.weight
     return found
 
 

@@ -26,12 +26,10 @@ from physml.train import Objective, Splits, TrainState
 from . import dataset
 from .config import PRESETS, Config, check
 from .dataset import DETECTOR
-from .figures import figures
+from .figures import METHODS, STYLE, figures
 
-METHODS = ("network", "baseline")
 # On edge scores: even ones for histograms, and ones that lie close near 0 and 1 for curves.
 CUTS = np.union1d(np.linspace(0, 1, 51), scipy.special.expit(np.linspace(-15, 15, 301)))
-STYLE: metrics.Style = "two_way"  # of the figures: double majority
 PILE_UP = (0.25, 0.5, 0.75)  # of the mean, for the figure against pile-up
 FEWER = 3  # collisions at each of them
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from physml.run import Results
 
 METHODS = {"network": "graph network", "baseline": "seed and follow"}
-STYLE = "two_way"
+STYLE: metrics.Style = "two_way"  # double majority
 PUBLISHED = {"GNN4ITk CTD 2023, ITk, all hits": (0.992, 0.929)}  # efficiency, masked purity
 
 

@@ -165,6 +165,28 @@ def pad(graph: jraph.GraphsTuple, n_node: int, n_edge: int) -> jraph.GraphsTuple
     )
 
 
+def part(
+    graph: jraph.GraphsTuple, kept: Bool[np.ndarray, "n"]
+) -> tuple[jraph.GraphsTuple, Bool[np.ndarray, "m"]]:
+    """The graph of some nodes and of the edges between them, and which edges those are.
+
+    Raises:
+        DataError: the mask is not one of its nodes.
+    """
+    if kept.shape != (len(graph.nodes),):
+        what = f"has shape {kept.shape}, the graph {len(graph.nodes)} nodes"
+        raise DataError("mask", what, "give one truth value per node")
+    number = np.cumsum(kept) - 1
+    edges = kept[graph.senders] & kept[graph.receivers]
+    inside = graph._replace(
+        nodes=graph.nodes[kept], edges=graph.edges[edges],
+        senders=number[graph.senders[edges]].astype(np.int32),
+        receivers=number[graph.receivers[edges]].astype(np.int32),
+        n_node=np.array([kept.sum()]), n_edge=np.array([edges.sum()]),
+    )  # fmt: skip
+    return inside, edges
+
+
 def bucket(count: int) -> int:
     """Smallest size of the ladder 1024, 1152, 1280, ... (8 per doubling) that holds `count`.
 
@@ -197,11 +219,20 @@ def stack(
         if len(truth.label) != len(graph.senders):
             what = f"a graph has {len(graph.senders)} edges but {len(truth.label)} labels"
             raise DataError("labels", what, "give those of the same graph")
-    rows = [pad(graph, n_node, n_edge) for graph in graphs]
-    names = ("nodes", "edges", "senders", "receivers")
-    batch = {name: np.stack([getattr(row, name) for row in rows]) for name in names}
-    for name, column in ("label", 0), ("weight", 1):
-        batch[name] = np.zeros((len(rows), n_edge), np.float32)
-        for row, truth in zip(batch[name], labels, strict=True):
-            row[: len(truth[column])] = truth[column]
+    batch: dict[str, np.ndarray] = {}
+    for k, (graph, truth) in enumerate(zip(graphs, labels, strict=True)):
+        for name, column in _row(graph, truth, n_node, n_edge).items():
+            if k == 0:  # filled one by one: there is no room for large graphs twice
+                batch[name] = np.empty((len(graphs), *column.shape), column.dtype)
+            batch[name][k] = column
     return batch
+
+
+def _row(
+    graph: jraph.GraphsTuple, truth: EdgeLabels, n_node: int, n_edge: int
+) -> dict[str, np.ndarray]:
+    row = pad(graph, n_node, n_edge)
+    found = {name: getattr(row, name) for name in ("nodes", "edges", "senders", "receivers")}
+    for name, column in ("label", truth.label), ("weight", truth.counted):
+        found[name] = np.pad(column.astype(np.float32), (0, n_edge - len(column)))
+    return found
