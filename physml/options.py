@@ -33,10 +33,11 @@ class Adversarial:
     steps: int = 10_000  # of the critic
     batch_size: int = 256  # rows per step, over all devices
     critic_steps: int = 1  # for each step of the generator
-    critic_rate: float = 4e-4  # learning rate; it falls to 0 as a cosine
-    generator_rate: float = 2e-4
+    critic_rate: float = 2e-3  # learning rate; it falls to 0 as a cosine
+    generator_rate: float = 1e-3
     memory: float = 0.99  # of Adam's mean squared gradients; there is no momentum
-    penalty: float = 10.0  # on critics whose slope is not 1
+    penalty: float = 10.0  # on a critic of showers whose slope is not 1
+    layers_penalty: float = 1.0  # on that of the layers' energies
     average: float = 0.999  # share of the averaged weights that a step of the generator keeps
     evaluate_every: int = 0  # steps between evaluations and checkpoints; 0: at the end only
 
@@ -131,6 +132,21 @@ def check_adversarial(options: Adversarial) -> None:
     ranges = {
         "steps": (1, 10**9), "batch_size": (1, 10**7), "critic_steps": (1, 1000),
         "critic_rate": (1e-12, 10.0), "generator_rate": (1e-12, 10.0), "memory": (0.0, 0.999999),
-        "penalty": (0.0, 1e6), "average": (0.0, 0.999999), "evaluate_every": (0, 10**9),
+        "penalty": (0.0, 1e6), "layers_penalty": (0.0, 1e6), "average": (0.0, 0.999999),
+        "evaluate_every": (0, 10**9),
     }  # fmt: skip
     check_ranges(options, ranges, "training.")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Which options to vary, and what to compare; any number of workers may share a folder."""
+
+    over: tuple[str, ...] = ()  # width=16,32  descent.learning-rate=1e-4:1e-2:log  layers=1:4
+    method: Literal["grid", "random", "bayes"] = "grid"  # bayes: Optuna (the extra "sweep")
+    trials: int = 0  # how many; 0: all points of the grid
+    metric: str = ""  # from the log, or a number of `evaluate`; default the monitored one
+    maximize: bool = False
+    folds: int = 0  # cross-validate in so many folds, grouped as the experiment says; 0: one fit
+    prune: bool = False  # end a trial that is worse than the median of the others at that step
+    take: int = 0  # trials that this worker does; 0: until all are done

@@ -24,10 +24,12 @@ LATENT = 32  # normal deviates of a shower for the shape, beside one for each vo
 HEAD_LATENT = 16  # for the energies of the layers
 NO_THRESHOLD = 0.01  # MeV, where the geometry names none
 SOFT = 0.25  # width in ln(e) over which the gradient of a gate is spread
-LEAST_WIDTH = 0.1  # of a whitened logarithm: voxels almost never hit would blow up
+LEAST_WIDTHS = (1e-4, 0.05, 0.1, 0.01)
+"""Of the tables of `Scale`: what hardly ever differs from its mean would blow up."""
 TINY = 1e-12
 LARGEST = 30.0  # logarithm; the square of a sum of such energies is still a float32
 BLOCK = 2048  # showers made at a time
+ROWS = 4096  # read at a time for the tables
 
 
 class Table(NamedTuple):
@@ -43,7 +45,7 @@ class Scale(NamedTuple):
     span: Float32[Array, "2"]  # ln of the smallest and largest incident energy, MeV
     response: Table  # sum of the deposits over the incident energy (k = 1)
     layers: Table  # L of the layers' energies
-    voxels: Table  # L of the voxels
+    voxels: Table  # L of the voxels, over showers that hit their layer
     shapes: Table  # see `shapes`
 
 
@@ -207,33 +209,34 @@ def fit_scale(showers: Showers, geometry: Geometry) -> Scale:
     knots = max(int(np.ceil(np.log2(high / low) - 1e-6)), 1) + 1
     span = np.array([np.log(low), np.log(high)], np.float32)
     made = grid(geometry)
-    sums_of: list[Any] = [0.0] * 9
+    total: list[Any] = []
 
     @jax.jit
     def add(energy: Any, deposits: Any) -> list[Any]:
         weights = _hats(jnp.asarray(span), knots, energy)
         layers = sums(made, deposits)
+        always = jnp.ones((len(energy), 1))
+        hit = [jnp.repeat(layers[:, k, None] > 0, part.stop - part.start, axis=1)
+               for k, part in enumerate(made.slices)]  # fmt: skip
         values = (
-            layers.sum(axis=1, keepdims=True) / energy[:, None],
-            jnp.log1p(layers / made.threshold),
-            jnp.log1p(deposits / made.threshold),
-            shapes(made, deposits, (deposits > 0).astype(jnp.float32)),
+            (layers.sum(axis=1, keepdims=True) / energy[:, None], always),
+            (jnp.log1p(layers / made.threshold), always),
+            (jnp.log1p(deposits / made.threshold), jnp.concatenate(hit, axis=1)),
+            (shapes(made, deposits, (deposits > 0).astype(jnp.float32)), always),
         )
-        found = [weights.sum(axis=0)]
-        for value in values:
-            found += [weights.T @ value, weights.T @ value**2]
-        return found
+        return [weights.T @ (x**power * used) for x, used in values for power in (0, 1, 2)]
 
-    for start in range(0, len(energy), 4096):
-        rows = slice(start, start + 4096)
+    for start in range(0, len(energy), ROWS):
+        rows = slice(start, start + ROWS)
         found = add(energy[rows].astype(np.float32), showers.deposits[rows])
-        sums_of = [a + np.asarray(b, np.float64) for a, b in zip(sums_of, found, strict=False)]
-    count = np.maximum(sums_of[0], 1e-9)[:, None]
+        found = [np.asarray(part, np.float64) for part in found]
+        total = [a + b for a, b in zip(total, found, strict=True)] if total else found
     tables = []
-    for k, least in zip((1, 3, 5, 7), (1e-4, 0.05, LEAST_WIDTH, 0.01), strict=True):
-        mean = sums_of[k] / count
-        width = np.sqrt(np.maximum(sums_of[k + 1] / count - mean**2, least**2))
-        tables.append(Table(mean.astype(np.float32), width.astype(np.float32)))
+    for k, least in enumerate(LEAST_WIDTHS):
+        count, first, second = total[3 * k : 3 * k + 3]
+        mean = first / np.maximum(count, 1e-9)
+        width = np.sqrt(np.maximum(second / np.maximum(count, 1e-9) - mean**2, least**2))
+        tables.append(Table(*(jnp.asarray(x, jnp.float32) for x in (mean, width))))
     return Scale(jnp.asarray(span), *tables)
 
 

@@ -77,7 +77,7 @@ def objective(nets: Networks, geometry: Geometry, options: Adversarial) -> Objec
         key, lines, moved = jax.random.split(jax.random.fold_in(state.key, state.step), 3)
         real = _real(params["scale"], grid, batch)
         made = _made(nets, params["generator"], params["scale"], grid, key, batch)
-        slope, metrics = jax.grad(partial(_critic_loss, nets, options.penalty), has_aux=True)(
+        slope, metrics = jax.grad(partial(_critic_loss, nets, penalties), has_aux=True)(
             params["critic"], real, jax.lax.stop_gradient(made), lines
         )
         params["critic"], opt_state["critic"] = _descend(
@@ -99,6 +99,7 @@ def objective(nets: Networks, geometry: Geometry, options: Adversarial) -> Objec
         params["generator"], opt_state["generator"], params["average"] = players
         return TrainState(params, opt_state, state.step + 1, state.key), metrics
 
+    penalties = {"layers": options.layers_penalty, "showers": options.penalty}
     sample = sampler(nets.generator, geometry)
 
     def evaluate(state: TrainState, rows: Batch) -> Metrics:
@@ -222,7 +223,7 @@ def _made(
 
 
 def _critic_loss(
-    nets: Networks, penalty: float, params: Any, real: Any, made: Any, key: Any
+    nets: Networks, penalties: dict[str, float], params: Any, real: Any, made: Any, key: Any
 ) -> tuple[Any, Metrics]:
     loss: Any = 0.0
     metrics: dict[str, Any] = {}
@@ -233,7 +234,7 @@ def _critic_loss(
         between = real[k] + lines * (made[k] - real[k])
         slope = jax.grad(lambda x, score=score: score(x).sum())(between)
         steep = jnp.mean((jnp.sqrt((slope**2).sum(axis=1) + 1e-12) - 1) ** 2)
-        loss += penalty * steep - distance
+        loss += penalties[name] * steep - distance
         metrics |= {f"distance_{name}": distance, f"penalty_{name}": steep}
     return loss, {"loss": loss, **metrics}
 

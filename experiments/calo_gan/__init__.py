@@ -1,0 +1,1 @@
+"""Showers in calorimeters from a conditional GAN, judged as the CaloChallenge judges."""

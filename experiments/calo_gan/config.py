@@ -1,0 +1,103 @@
+"""Showers in calorimeters from a conditional GAN, judged as the CaloChallenge judges.
+
+Paper: the CaloChallenge (arXiv 2410.21611); Wasserstein GAN with gradient penalty (1704.00028), as
+in FastCaloGAN (ATL-SOFT-PUB-2020-006); `--family calogan` is CaloGAN's own (arXiv 1712.10321).
+Cost: smoke about a minute, default under 5 minutes on 2 CPU cores, no download; pretrained: an hour
+on one core; paper: a GPU.
+Expected: the claims of this folder's README. The showers are those of our parametrised maker, not
+of Geant4; `--data` takes your own. `evaluate pretrained` judges weights that come with the project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from physml.errors import ConfigError
+from physml.options import Adversarial, applied, apply_to, check_adversarial, check_ranges
+
+COMMANDS = {
+    "sample": "write showers of a finished fit: the challenge's HDF5, or ROOT",
+    "pack": "write the generator of a finished fit as one file, with where it comes from",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of the shower experiment."""
+
+    seed: int = 0  # of the training showers, weights and batches; the test showers stay the same
+    detector: Literal["photons_1", "electrons_2", "electrons_3", "calogan"] = "photons_1"
+    binning: Path | None = None  # XML of the challenge with your own layers, instead of a detector
+    particle: str = "photon"  # in that file
+    data: Path | None = None  # own showers to train on (HDF5 or ROOT) instead of our maker's
+    test_data: Path | None = None  # own showers to judge by; else a tenth of --data
+    showers: int = 60_000  # to train on, from our maker
+    validation: int = 6_000  # showers that choose the best weights, from our maker
+    test: int = 12_100  # showers that are only judged by, from our maker
+    family: Literal["whitened", "calogan"] = "whitened"  # of networks; see physml.calorimeter
+    widths: tuple[int, ...] = (256, 256)  # hidden layers of the generator
+    critic_widths: tuple[int, ...] = (384, 384, 256)
+    training: Adversarial = Adversarial(steps=4_000, evaluate_every=500)
+    energies: tuple[float, ...] = apply_to(())  # MeV, of `sample`; none: those of the test showers
+    count: int = apply_to(1000)  # showers at each of --energies
+    draw: int = apply_to(1)  # seed of `sample`: another gives other showers
+    out: Path | None = apply_to()  # file that `sample` (.hdf5, .root) or `pack` (.hdf5) writes
+    judge: Literal["reduced", "challenge"] = apply_to("reduced")  # classifiers; the latter: hours
+    export: bool = apply_to(False)  # also write the generator as ONNX and StableHLO, and compare
+
+
+def check(config: Config) -> None:
+    """Refuse options out of range before any work.
+
+    Raises:
+        ConfigError: names the option and the range.
+    """
+    ranges = {
+        "showers": (100, 10**8), "validation": (100, 10**7), "test": (100, 10**7),
+        "count": (1, 10**8), "draw": (0, 2**32 - 1),
+    }  # fmt: skip
+    check_ranges(config, ranges)
+    check_adversarial(config.training)
+    for name in ("widths", "critic_widths"):
+        values = getattr(config, name)
+        if not values or not all(1 <= width <= 10**5 for width in values):
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(option, f"are {values}", "give widths from 1 to 100000")
+    for energy in config.energies:
+        if not 10 <= energy <= 1e11:
+            what = f"hold {energy:g} MeV"
+            raise ConfigError("--energies", what, "give MeV from 10 to 1e11 (is it in GeV?)")
+    if "count" in applied(config) and not config.energies:
+        raise ConfigError("--count", "changes nothing without --energies", "give --energies too")
+    if config.out is not None and config.out.suffix not in (".hdf5", ".h5", ".root"):
+        raise ConfigError("--out", f"is {config.out}", "give a name that ends in .hdf5 or .root")
+    if config.test_data is not None and config.data is None:
+        what = "changes nothing without --data"
+        raise ConfigError("--test-data", what, "give --data too")
+    if config.binning is not None and config.data is None:
+        what = "has layers that our maker knows no depths of"
+        raise ConfigError("--binning", what, "give --data too")
+
+
+PRESETS: Mapping[str, Config] = {
+    "smoke": Config(
+        showers=3_000, validation=1_500, test=3_000, widths=(64,), critic_widths=(96, 96),
+        training=Adversarial(steps=200, batch_size=128, evaluate_every=100),
+    ),
+    "default": Config(),
+    "paper": Config(
+        showers=1_000_000, validation=30_000, test=121_000, widths=(256, 256, 256),
+        critic_widths=(512, 512, 512),
+        training=Adversarial(
+            steps=1_000_000, batch_size=1024, critic_steps=2, critic_rate=1e-3,
+            generator_rate=5e-4, evaluate_every=10_000,
+        ),
+    ),
+    "pretrained": Config(
+        showers=240_000, validation=15_000, test=121_000,
+        training=Adversarial(steps=40_000, evaluate_every=2_000),
+    ),
+}  # fmt: skip

@@ -1,0 +1,99 @@
+"""Showers to train on, to choose the best weights and to judge by: our maker's, or a user's."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from physml.calorimeter import events, readers
+from physml.calorimeter import geometry as geometries
+from physml.calorimeter.events import Showers
+from physml.calorimeter.geometry import Geometry
+from physml.calorimeter.simulate import simulate
+from physml.errors import DataError
+from physml.train import Splits
+
+from .config import Config
+
+# Keys of the maker. Test showers do not depend on the seed, so that all runs share them.
+KEYS = {"test": 1, "validation": 2, "train": 3}
+DETECTORS = {
+    "photons_1": geometries.dataset_1_photons,
+    "electrons_2": geometries.dataset_2,
+    "electrons_3": geometries.dataset_3,
+    "calogan": geometries.calogan,
+}
+DISCRETE = 256.0 * 2.0 ** np.arange(15)
+"""MeV, of data set 1 of the CaloChallenge (arXiv 2410.21611)."""
+SHARES = np.array([10.0] * 11 + [5.0, 3.0, 2.0, 1.0]) / 121
+"""Of the showers at each of them in a file of photons."""
+LEAST_ROWS = 30  # of a user's file
+
+
+def geometry(config: Config) -> Geometry:
+    """Layers and voxels that the options name."""
+    if config.binning is not None:
+        return Geometry.from_xml(config.binning, config.particle)
+    return DETECTORS[config.detector]()
+
+
+def load(config: Config) -> Splits:
+    """Energies (MeV) and deposits (MeV) of the splits train and validation, float32.
+
+    Raises:
+        DataError: see `own` and `readers.read`.
+    """
+    return {name: _columns(showers(config, name)) for name in ("train", "validation")}
+
+
+def showers(config: Config, name: str) -> Showers:
+    """Showers of the split train, validation or test.
+
+    Raises:
+        DataError: see `own`.
+    """
+    if config.data is not None:
+        return own(config, name)
+    size = {"train": config.showers, "validation": config.validation, "test": config.test}[name]
+    seed = 0 if name == "test" else config.seed
+    key = (KEYS[name], seed)
+    return simulate(key, incident_energies(config, name, size), geometry(config))
+
+
+def incident_energies(config: Config, name: str, size: int) -> np.ndarray:
+    """MeV: as the test showers of each published data set have them.
+
+    The discrete ones of set 1 are trained on in equal numbers, and tested in those of its files.
+    """
+    if config.detector == "photons_1":
+        shares = SHARES if name == "test" else np.full(len(DISCRETE), 1 / len(DISCRETE))
+        ends = np.round(np.cumsum(shares) * size).astype(int)
+        return np.repeat(DISCRETE, np.diff(ends, prepend=0))
+    draw = np.random.default_rng([KEYS[name], config.seed]).random(size)
+    if config.detector == "calogan":
+        return 1e3 + 99e3 * draw
+    return 1e3 * 1e3**draw
+
+
+def own(config: Config, name: str) -> Showers:
+    """A user's showers: eight tenths to train on, one each to validate and to test.
+
+    Which row goes where does not depend on the seed; a test file of its own is used whole.
+
+    Raises:
+        DataError: see `readers.read`; fewer than `LEAST_ROWS` showers.
+    """
+    path = config.test_data if name == "test" and config.test_data else config.data
+    assert path is not None
+    found = readers.read(path, geometry(config)).showers
+    count = len(found.incident_energy)
+    if count < LEAST_ROWS:
+        raise DataError(path, f"holds {count} showers", f"give {LEAST_ROWS} or more")
+    if path != config.data:
+        return found
+    place = np.random.default_rng(0).permutation(count) * 10 // count
+    tenths = {"train": place < 8, "validation": place == 8, "test": place == 9}
+    return events.select(found, tenths[name])
+
+
+def _columns(found: Showers) -> dict[str, np.ndarray]:
+    return {"energy": found.incident_energy.astype(np.float32), "deposits": found.deposits}

@@ -1,0 +1,163 @@
+"""Train a generator of showers against critics, and judge it as the CaloChallenge does."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import physml
+from physml.calorimeter import metrics, pretrained, writers
+from physml.calorimeter import objective as whitened
+from physml.calorimeter.events import Showers
+from physml.calorimeter.objective import Networks, Sample
+from physml.claims import Claim
+from physml.options import as_fitted
+from physml.run import Experiment, Results
+from physml.train import Objective, Splits, TrainState
+
+from . import dataset
+from .comparison import compare
+from .config import PRESETS, Config, check
+from .figures import figures
+
+SPEED_BATCHES = (1, 100, 10_000)
+FLOOR = 0.2  # FPD x 1000 of two draws of the truth: what is below is noise
+FULL = 121_000  # showers of a test sample that the challenge's settings need
+
+
+def load(config: Config) -> Splits:
+    """Showers of train and validation; see `dataset.load`."""
+    check(config)
+    return dataset.load(config)
+
+
+def networks(config: Config) -> Networks:
+    """The players that the options name."""
+    return whitened.networks(dataset.geometry(config), config.widths, config.critic_widths)
+
+
+def objective(config: Config) -> Objective:
+    """The adversarial game."""
+    return whitened.objective(networks(config), dataset.geometry(config), config.training)
+
+
+def sampler(config: Config) -> Sample:
+    """What makes showers from the params of a fit."""
+    return whitened.sampler(networks(config).generator, dataset.geometry(config))
+
+
+def evaluate(config: Config, state: TrainState, splits: Splits) -> Results:
+    """The generator beside test showers: the judge's scorecard, and all that is drawn."""
+    geometry, make = dataset.geometry(config), sampler(config)
+    truth = dataset.showers(config, "test")
+    energies = truth.incident_energy
+    made = make(state.params, energies, (config.seed, 1))
+    settings = judge(config, len(energies))
+    card = metrics.scorecard(truth, made, geometry, settings)
+    train = splits["train"]
+    known = Showers(train["energy"].astype(np.float64), train["deposits"])
+    numbers, arrays = compare(truth, made, geometry, known)
+    arrays |= speed(config, make, state)
+    numbers = {**numbers, **{f"judge {name}": value for name, value in card.items()}}
+    first = objective(config).init(jax.random.PRNGKey(config.seed), train)
+    begun = make(first.params, energies, (config.seed, 1))
+    before = metrics.scorecard(truth, begun, geometry, settings._replace(auc=None))["fpd_e3"]
+    numbers["judge fpd_e3 at step 0"] = before
+    numbers["fpd at step 0 / fpd"] = before / max(card["fpd_e3"], FLOOR)
+    if config.detector == "photons_1":
+        print("\n".join(metrics.table(card, "this generator")), file=sys.stderr)
+    return {"numbers": numbers, "arrays": arrays}
+
+
+def judge(config: Config, size: int) -> metrics.Settings:
+    """Sizes of the judge: the challenge's for a full sample, smaller ones in proportion."""
+    protocol = metrics.CHALLENGE if config.judge == "challenge" else metrics.REDUCED
+    full = metrics.Settings(auc=protocol)
+    if size >= FULL:
+        return full
+    part = size / FULL
+    return full._replace(
+        sizes=(max(int(full.sizes[0] * part), 50), max(int(full.sizes[1] * part), 100)),
+        kernel_rows=max(int(full.kernel_rows * part), 50),
+    )
+
+
+def speed(config: Config, make: Sample, state: TrainState) -> dict[str, np.ndarray]:
+    """Time per shower (ms) against the size of the batch, on this machine's first device."""
+    geometry = dataset.geometry(config)
+    times = []
+    for batch in SPEED_BATCHES:
+        own = whitened.sampler(networks(config).generator, geometry, batch)
+        energies = np.full(batch, 10e3)
+        own(state.params, energies, (0,))
+        begun, rounds = time.perf_counter(), max(1, 20 // batch)
+        for _ in range(rounds):
+            own(state.params, energies, (1,))
+        times.append(1e3 * (time.perf_counter() - begun) / (rounds * batch))
+    return {"speed batch": np.array(SPEED_BATCHES), "speed ms": np.array(times)}
+
+
+def sample(config: Config, state: TrainState, folder: Path) -> None:
+    """Write showers: at the energies asked for, or those of the test showers."""
+    geometry = dataset.geometry(config)
+    if config.energies:
+        energies = np.repeat(np.array(config.energies), config.count)
+    else:
+        energies = dataset.incident_energies(config, "test", config.test)
+    low, high = np.exp(np.asarray(state.params["scale"].span, np.float64))
+    beyond = (energies < low * (1 - 1e-6)) | (energies > high * (1 + 1e-6))
+    if beyond.any():
+        text = f"{beyond.sum()} of {len(energies)} energies are outside the trained"
+        print(f"warning: {text} {low:g} to {high:g} MeV", file=sys.stderr)
+    made = sampler(config)(state.params, energies, (config.draw, 2))
+    path = config.out or folder / "showers.hdf5"
+    about: Mapping[str, Any] = {
+        "source": "physml calo_gan, generated by a network",
+        "trained_from_mev": low, "trained_to_mev": high,
+        "outside_trained_energies": int(beyond.sum()), "draw": config.draw,
+    }  # fmt: skip
+    if path.suffix == ".root":
+        writers.write_cells(path, made, geometry)
+    else:
+        writers.write_challenge(path, made, geometry, about)
+    print(f"{len(energies)} showers in {path}", file=sys.stderr)
+
+
+def pack(config: Config, state: TrainState, folder: Path) -> None:
+    """Write the generator as one file, with the command, seed and data that made it."""
+    total = hashlib.sha256()
+    for array in dataset.showers(config, "train"):
+        total.update(np.ascontiguousarray(array).tobytes())
+    about = {
+        "config": repr(as_fitted(config)), "seed": config.seed, "best_step": int(state.step),
+        "data_sha256": total.hexdigest(), "physml": physml.__version__, "jax": jax.__version__,
+    }  # fmt: skip
+    path = config.out or folder / "generator.hdf5"
+    pretrained.write(path, state.params, about)
+    print(f"generator in {path}", file=sys.stderr)
+
+
+def shipped(config: Config) -> TrainState:
+    """The generator that comes with the project."""
+    return TrainState(pretrained.read(Path(__file__).with_name("pretrained.hdf5")))
+
+
+OWN = "own maker: not comparable with published values"
+EXPERIMENT = Experiment(
+    name="calo_gan",
+    presets=PRESETS,
+    load=load,
+    objective=objective,
+    evaluate=evaluate,
+    figures=figures,
+    claims={name: (Claim("fpd at step 0 / fpd", "", 2.0, 1e6, source=OWN),) for name in PRESETS},
+    commands={"sample": sample, "pack": pack},
+    weights={"pretrained": shipped},
+)
