@@ -1,30 +1,37 @@
 """Tune the shower maker against Geant4 electrons, and compare it with those it was not tuned on.
 
     python -m data_scripts.shower_tuning --data shared/calo --folder my_tuning
+    python -m data_scripts.shower_tuning --check
 
 Needs `geant4_ds2like_electrons.hdf5` and `geant4_calogan_electrons.hdf5` (or other showers in these
-geometries). Showers of even number tune `physml.calorimeter.simulate.Tuning`, one per sample; those
-of odd number are compared with the result. Prints both tables and writes the numbers behind them to
-`shower_tuning.h5`. The parameters are then written into `simulate.TUNED` by hand.
+geometries), by default in the folder `calo` of `PHYSML_SHARED_DATA`. Showers of even number tune
+`physml.calorimeter.simulate.Tuning`, one per sample; those of odd number are compared with the
+result. Prints both tables and writes the numbers behind them to `shower_tuning.h5` of the folder,
+if one is given. The parameters are then written into `simulate.TUNED` by hand. With --check these
+are compared only; `comparison` gives the same numbers to a program.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.optimize import least_squares
 
 from physml import showers
 from physml.calorimeter import events, geometry, readers
 from physml.calorimeter.events import Showers
 from physml.calorimeter.geometry import Geometry
+from physml.calorimeter.plots import maker_figure
 from physml.calorimeter.simulate import TUNED, Tuning, simulate
 from physml.errors import DataError, PhysmlError
 from physml.io import hdf5
+from physml.plots import save
 
 RANGES = ((1.0, 5.0), (5.0, 20.0), (20.0, 100.0))  # GeV
 COPIES = 20  # showers of the maker for each of Geant4, in the comparison; a quarter in the fit
@@ -181,20 +188,84 @@ def table(ours: Summary, theirs: Summary) -> str:
     return "\n".join(lines)
 
 
-def missed(ours: Summary, theirs: Summary) -> list[str]:
-    """Numbers that differ by more than their target."""
+class Target(NamedTuple):
+    """One number of the maker beside that of Geant4 showers that it was not tuned on."""
+
+    sample: str  # "W": tungsten and silicon; "Pb": lead and argon
+    name: str  # of `TARGETS`: depth and width X0, radius mm, hits
+    low: float  # of the range of energies, GeV
+    high: float
+    geant4: float
+    geant4_error: float  # statistical
+    maker: float
+    maker_error: float
+    allowed: float  # share of the value by which they may differ
+
+    @property
+    def change(self) -> float:
+        """Maker over Geant4, less 1."""
+        return self.maker / self.geant4 - 1
+
+    @property
+    def met(self) -> bool:
+        """Whether the values differ by no more than is allowed."""
+        return abs(self.change) <= self.allowed
+
+
+def targets(name: str, ours: Summary, theirs: Summary) -> list[Target]:
+    """All targets of a sample, by name and range of energy."""
+    found = []
+    for part, share in TARGETS.items():
+        row = ours.names.index(part)
+        for k, (low, high) in enumerate(RANGES):
+            g, g_error, m, m_error = (float(x[row, k]) for x in (*theirs[1:], *ours[1:]))
+            found.append(Target(name, part, low, high, g, g_error, m, m_error, share))
+    return found
+
+
+def comparison(data: Path) -> list[Target]:
+    """The 24 targets of the maker with `simulate.TUNED`, against the odd Geant4 showers.
+
+    Args:
+        data: folder of the two files.
+
+    Raises:
+        DataError: see `readers.read` and `summarise`.
+    """
+    found = []
+    for name, sample in samples().items():
+        odd = events.select(
+            readers.read(data / sample.file, sample.geometry).showers, slice(1, None, 2)
+        )
+        ours = summarise(made(odd, sample, TUNED[name], COPIES), sample.geometry)
+        found += targets(name, ours, summarise(odd, sample.geometry))
+    return found
+
+
+def figure(found: list[Target]) -> Figure:
+    """The targets, drawn."""
+    labels = {
+        "depth": "mean depth (X0)", "width": "rms depth (X0)", "radius": "mean radius (mm)",
+        "hits": "voxels hit", "W": "tungsten and silicon", "Pb": "lead and argon",
+    }  # fmt: skip
+    title = "electrons of Geant4 11.4.0 that the maker was not tuned on"
+    return maker_figure(found, labels, title=title)
+
+
+def missed(found: list[Target]) -> list[str]:
+    """Targets that are not met, one line each."""
     return [
-        f"{name} at {low:g}-{high:g} GeV: {100 * change:+.1f} % (target {100 * TARGETS[name]:g} %)"
-        for row, name in enumerate(ours.names)
-        if name in TARGETS
-        for (low, high), change in zip(RANGES, ours.value[row] / theirs.value[row] - 1, strict=True)
-        if abs(change) > TARGETS[name]
+        f"{x.name} at {x.low:g}-{x.high:g} GeV: {100 * x.change:+.1f} +- "
+        f"{100 * x.geant4_error / x.geant4:.1f} % (target {100 * x.allowed:g} %)"
+        for x in found
+        if not x.met
     ]
 
 
 def run(options: argparse.Namespace) -> None:
     """Tune, compare, print and write."""
     arrays: dict[str, np.ndarray] = {}
+    found: list[Target] = []
     for name, sample in samples().items():
         truth = readers.read(options.data / sample.file, sample.geometry).showers
         half = [events.select(truth, slice(k, None, 2)) for k in (0, 1)]
@@ -207,17 +278,24 @@ def run(options: argparse.Namespace) -> None:
             print(f"{part}, {len(truth.incident_energy)} showers; {edges}\n{table(ours, theirs)}")
             arrays[f"{name}/{part}/geant4"], arrays[f"{name}/{part}/error"] = theirs[1:]
             arrays[f"{name}/{part}/maker"] = ours.value
-        print("\n".join(["missed:", *missed(ours, theirs)]) if missed(ours, theirs) else "all met")
+        found += targets(name, ours, theirs)
+        lines = missed(targets(name, ours, theirs))
+        print("\n".join(["missed:", *lines]) if lines else "all met")
     names = [name.encode() for name in ours.names]
     arrays |= {"names": np.array(names), "ranges_gev": np.array(RANGES)}
-    hdf5.write(options.folder / "shower_tuning.h5", arrays)
+    if options.folder is not None:
+        hdf5.write(options.folder / "shower_tuning.h5", arrays)
+    if options.figure is not None:
+        save(figure(found), options.figure)
 
 
 def main() -> None:
     """Command line: exit 2 with one line for bad input."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the two files")
-    parser.add_argument("--folder", type=Path, required=True, help="where the results go")
+    shared = Path(os.environ.get("PHYSML_SHARED_DATA", ".")) / "calo"
+    parser.add_argument("--data", type=Path, default=shared, help="folder of the two files")
+    parser.add_argument("--folder", type=Path, help="where the results go")
+    parser.add_argument("--figure", type=Path, help="PNG of the comparison")
     parser.add_argument("--check", action="store_true", help="compare only, with `simulate.TUNED`")
     try:
         run(parser.parse_args())

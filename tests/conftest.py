@@ -15,3 +15,13 @@ def shared_data():
     if not folder or not Path(folder).is_dir():
         pytest.skip("PHYSML_SHARED_DATA names no folder of public data")
     return Path(folder)
+
+
+@pytest.fixture
+def quick_compilation():
+    """Compile with less effort: for networks so small that compiling takes longer than running."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

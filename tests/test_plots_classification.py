@@ -24,6 +24,16 @@ def test_roc_curves_and_their_areas():
     np.testing.assert_array_equal(chance.get_xdata(), chance.get_ydata())
 
 
+@pytest.mark.parametrize(
+    "area, shown", [(0.5, "0.500"), (0.99949, "0.999"), (0.9997, "0.9997"), (1.0, "1.000")]
+)
+def test_an_area_below_1_is_not_shown_as_1(area, shown):
+    right, wrong = np.array([0, 2 * area - 1, 1]), np.array([0, 0, 1])
+    curve = metrics.Roc(np.array([np.inf, 0.5, 0]), right, wrong)
+    label = plots.roc_curves({"edges": {"network": curve}}).axes[0].lines[0].get_label()
+    assert label == f"edges, network: AUC {shown}"
+
+
 def test_efficiencies_leave_empty_bins_out():
     low, high = metrics.clopper_pearson([1, 5, 9, 0], [10, 10, 10, 0])
     share = np.array([0.1, 0.5, 0.9, np.nan])

@@ -52,15 +52,19 @@ def features(showers: Showers, geometry: Geometry, threshold: float = 0.0) -> Fe
             `geometry.threshold` leaves softer deposits of a generator out of the count.
 
     Raises:
-        DataError: another number of voxels than the geometry; an incident energy is not positive.
+        DataError: another number of voxels than the geometry; an incident energy is not positive; a
+            deposit is negative or not finite.
     """
     energy, deposits = showers
     if deposits.shape != (len(energy), geometry.size):
         what = f"have shape {deposits.shape}, the geometry has {geometry.size} voxels"
         raise DataError("showers", what, "give the geometry they were made with")
-    if not (energy > 0).all():
+    if not ((energy > 0) & np.isfinite(energy)).all():
         raise DataError("showers", "have incident energies that are not positive", "drop them")
     moments, sparsity = _moments(deposits, geometry, threshold)
+    if not np.isfinite(moments).all() or deposits.min(initial=0.0) < 0:
+        what = "have deposits that are negative or not finite"
+        raise DataError("showers", what, "find out what made them")
     sectors = [k for k, layer in enumerate(geometry.layers) if layer.n_alpha > 1]
     found = {"e_inc": energy.astype(np.float64), "e_tot": moments[:, :, 0].sum(axis=1)}
     found |= {"e_ratio": found["e_tot"] / found["e_inc"], "e_layer": moments[:, :, 0]}

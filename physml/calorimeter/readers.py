@@ -13,8 +13,9 @@ What is impossible is refused: energies or deposits that are not finite or negat
 voxels that do not fit the geometry, deposits a hundred times off their incident energy (MeV and
 GeV mixed up), damaged files. What is odd is kept, counted and said in one warning per file: showers
 without energy (soft pions leave such), with nearly all of it in one voxel, with much more than
-their particle had; layers that seem to be out of order. Deposits are float32 here, whatever the
-file has.
+their particle had; voxels below the threshold of the geometry; layers that seem to be out of order,
+by their profile in depth (sets 2 and 3) or by unlike sectors. Layers of one sector and as many
+rings can be swapped unseen. Deposits are float32 here, whatever the file has.
 
 What notices damage: files written here carry a sha256 of their own; zlib and Fletcher-32 notice
 damaged values of others, and nothing a flip in the tables of HDF5 or in values that are not packed.
@@ -41,7 +42,7 @@ from physml.calorimeter.geometry import (
     dataset_2,
     dataset_3,
 )
-from physml.errors import DataError
+from physml.errors import ConfigError, DataError
 from physml.io import hdf5, manifest
 
 GEV = 1e3  # MeV
@@ -139,7 +140,10 @@ def iterate(
     Raises:
         DataError: missing, damaged, or of no known form; the size or sha256 differs; another number
             of voxels than the geometry; see `events.check` and `tally.check_units`.
+        ConfigError: a step below 1.
     """
+    if step is not None and step < 1:
+        raise ConfigError("step", f"is {step}", "give 1 shower or more, or None")
     _verify(path, sha256)
     start = (rows or (0, 0))[0]
     seen = tally.empty(geometry, start)
@@ -149,9 +153,9 @@ def iterate(
             raise DataError(path, "an overflow is negative or not finite", "repair the file")
         seen = tally.update(seen, part.showers, geometry)
         if seen.next - start >= tally.MIN_SHOWERS:
-            tally.check_units(seen, path)
+            tally.check_units(seen.incident, seen.deposited, path)
         yield part
-    tally.check_units(seen, path)
+    tally.check_units(seen.incident, seen.deposited, path)
     for line in tally.lines(seen, start, geometry):
         warnings.warn(f"{path}: {line}", stacklevel=2)
 

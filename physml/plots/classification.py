@@ -40,7 +40,7 @@ def roc_curves(
             right, wrong = checked(f"{name}, {model}", curve.efficiency, curve.mistaken)
             area = np.trapezoid(right, wrong)
             stroke = ("-", "--", ":", "-.")[m % 4]
-            label = f"{name}, {model}: AUC {area:.3f}"
+            label = f"{name}, {model}: AUC {_below_one(area)}"
             axes.step(right, wrong, stroke, color=COLOURS[k % 8], label=label, where="pre")
     chance = np.linspace(lowest, 1, 500)
     axes.plot(chance, chance, color=GREY, linewidth=0.8, label="chance: AUC 0.500")
@@ -48,6 +48,14 @@ def roc_curves(
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
+
+
+def _below_one(share: float) -> str:
+    """A share with three digits, or as many as keep it from being rounded up to 1."""
+    digits = 3
+    while share < 1 and round(share, digits) == 1 and digits < 9:
+        digits += 1
+    return f"{share:.{digits}f}"
 
 
 @styled

@@ -22,6 +22,7 @@ from physml.tracking.helix import SPEED_OF_LIGHT
 from physml.tracking.surfaces import (
     Crossed,
     Surfaces,
+    arc_slope,
     cross,
     deflections,
     measurements,
@@ -313,7 +314,8 @@ def _kicks(
     way = np.where(ahead > 0, point[:, :, None] - point[:, None, :], 0)
     # The momentum stays, so a steeper track bends more.
     heading = (direction[..., 0] + 1j * direction[..., 1])[:, None]
-    bend = 0.5j * ahead**2 * heading * (curvature * cot / (1 + cot**2))[..., None]
+    bend = arc_slope(curvature[..., None], ahead) * heading
+    bend = bend * (curvature * cot / (1 + cot**2))[..., None]
     turned = vector(1j * way * azimuth[:, None], 0 * ahead)
     tilted = vector(bend, ahead) * slope[:, None, :, None]
     effect = np.stack([turned, tilted], axis=-2)  # t, j, i, 2, 3

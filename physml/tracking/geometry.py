@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64, Int32
 
+GRAZING = 0.05  # cosine of incidence; flatter tracks are treated so: modules are small
+
 
 class Rings(NamedTuple):
     """Rings of flat, equal modules; a barrel has one for each place in z, a disk one to three.

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float64, Int64
 from physml.tracking.events import Hits
 from physml.tracking.fits import DEFAULT, LIMITS, FitOptions, Limits
 from physml.tracking.geometry import Detector
+from physml.tracking.pairs import TURN, WRAP
 from physml.tracking.surfaces import (
     Crossed,
     Surfaces,
@@ -23,8 +24,6 @@ from physml.tracking.surfaces import (
     three_points,
 )
 
-FAR = 20.0  # rad, more than a turn and the copies at its ends
-WRAP = 0.5  # rad, hits this near to +-pi are repeated at the other end
 DEPTH = 6.0  # mm that flat, staggered modules leave the nominal surface at most
 PRIOR = np.array([1e-3, 0.1, 10.0, 100.0, 1.0])  # widths before the first hit
 
@@ -59,7 +58,7 @@ class Table(NamedTuple):
     """Free hits in the order of layer and phi."""
 
     row: Int64[np.ndarray, "n"]
-    key: Float64[np.ndarray, "n"]  # FAR layer + phi
+    key: Float64[np.ndarray, "n"]  # TURN layer + phi
     along: Float64[np.ndarray, "n"]  # z of a barrel, r of a disk, mm
 
 
@@ -125,7 +124,7 @@ def table_of(hits: Hits, free: np.ndarray, detector: Detector) -> Table:
     edge = np.flatnonzero(np.abs(phi) > np.pi - WRAP)
     row, along = np.append(row, row[edge]), np.append(along, along[edge])
     phi = np.append(phi, phi[edge] - np.copysign(2 * np.pi, phi[edge]))
-    key = FAR * hits.layer[row] + phi
+    key = TURN * hits.layer[row] + phi
     order = np.argsort(key)
     return Table(row[order], key[order], along[order])
 
@@ -219,7 +218,7 @@ def within(
     """Points and rows of the hits of their layers within half widths (n, 2), across and along."""
     r, phi = np.hypot(point[:, 0], point[:, 1]), np.arctan2(point[:, 1], point[:, 0])
     window = np.minimum(width[:, 0] / r, WRAP)
-    key = FAR * layer + phi
+    key = TURN * layer + phi
     start = np.searchsorted(table.key, key - window)
     count = np.searchsorted(table.key, key + window) - start
     one = np.repeat(np.arange(len(point)), count)

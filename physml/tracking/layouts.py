@@ -10,6 +10,7 @@ taken on hits as well. Local measurements (RootMeasurementWriter) are not read.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,10 @@ _POINT = ("x", "y", "z")
 _LAYER = ("volume", "layer", "module", "geometry")
 _PARTICLE = ("px", "py", "pz", "charge")
 _START = ("vx", "vy", "vz", "pdg")
+_ASSUMED = {
+    ("vx", "vy", "vz"): "taken as 0, as if on the beam, so that products of decays pass as targets",
+    ("pdg",): "taken as 0, so that electrons pass as targets",
+}
 KNOWN = (*_POINT, "event", *_LAYER, "hit_id", "particle", *_PARTICLE, *_START)
 
 ACTS_HITS = {
@@ -161,6 +166,9 @@ def _trackml_event(number: int, file: Path, truth: bool) -> Event:
     table = csv.read(file, _HITS)
     hits = {name.removesuffix("_id") if name != "hit_id" else name: c for name, c in table.items()}
     truth_file = _beside(file, "truth")
+    if truth and truth_file is None and (beside := _beside(file, "particles")):
+        what = f"{beside.name} is beside it but no table of truth"
+        print(f"{file}: {what}: read without truth, nothing can be measured", file=sys.stderr)
     if not truth or truth_file is None or not len(hits["x"]):
         return Event(str(file), number, hits)
     if (twice := first_repeat(hits["hit_id"])) is not None:
@@ -211,6 +219,10 @@ def _mapped(
         for name, column in mapping.items()
         if truth or name not in ("particle", *_PARTICLE, *_START)
     }
+    for names, told in _ASSUMED.items():
+        absent = ", ".join(name for name in names if name not in wanted)
+        if "particle" in wanted and absent:
+            print(f"{path}: the mapping names no {absent}: {told}", file=sys.stderr)
     for number, columns in tree_events(path, tree, wanted, "x"):
         where = f"{path}, event {number}"
         if "geometry" in columns:

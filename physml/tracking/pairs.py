@@ -17,9 +17,8 @@ from physml.errors import ConfigError, DataError
 from physml.tracking import triplets
 from physml.tracking.events import Hits
 from physml.tracking.geometry import Detector
+from physml.tracking.helix import SPEED_OF_LIGHT
 from physml.tracking.triplets import Pairs, Tolerance
-
-LIGHT = 0.299792458e-3  # GeV / (T mm), pT = LIGHT B R: from p = e B R, the speed of light exact
 
 
 class Cuts(NamedTuple):
@@ -150,7 +149,7 @@ def search(
         ConfigError: particles of the smallest pT turn back before the outermost hit.
     """
     outermost = np.hypot(hits.position[:, 0], hits.position[:, 1]).max(initial=0.0)
-    lowest = 0.51 * outermost * LIGHT * detector.field
+    lowest = 0.51 * outermost * SPEED_OF_LIGHT * detector.field
     if cuts.min_pt < lowest:
         what = f"is {cuts.min_pt:g} GeV: such particles turn back before {outermost:.0f} mm"
         raise ConfigError("min_pt", what, f"give {lowest:.2f} or more")
@@ -177,7 +176,7 @@ def _layer(hits: Hits, detector: Detector, i: int, cuts: Cuts) -> _Layer:
     bin_ = ((along - low) // BIN).astype(np.int64)
     key = TURN * bin_ + phi
     order = np.argsort(key)
-    radius = cuts.min_pt / (LIGHT * detector.field)
+    radius = cuts.min_pt / (SPEED_OF_LIGHT * detector.field)
     turn = np.arcsin(np.minimum(r / (2 * radius), 1.0))
     row, r, z, phi, turn, key = (column[order] for column in (row, r, z, phi, turn, key))
     return _Layer(row, r, z, phi, turn, key, low, int(bin_.max(initial=-1)) + 1)
@@ -232,7 +231,7 @@ def _window(
     inner: Float64[np.ndarray, "m"], outer: Float64[np.ndarray, "m"], cuts: Cuts, detector: Detector
 ) -> Float64[np.ndarray, "m"]:
     """Largest difference in phi between the radii `inner` and `outer`, rad."""
-    radius = 2 * cuts.min_pt / (LIGHT * detector.field)
+    radius = 2 * cuts.min_pt / (SPEED_OF_LIGHT * detector.field)
     turn = np.arcsin(np.minimum(outer / radius, 1)) - np.arcsin(np.minimum(inner / radius, 1))
     return np.asarray(turn + (cuts.max_d0 / inner + cuts.scattering) * (1 - inner / outer))
 

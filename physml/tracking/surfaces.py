@@ -15,10 +15,8 @@ from jaxtyping import Bool, Complex128, Float64
 
 from physml import matter
 from physml.tracking.events import Hits
-from physml.tracking.geometry import Detector, Rings
+from physml.tracking.geometry import GRAZING, Detector, Rings
 from physml.tracking.helix import SPEED_OF_LIGHT
-
-GRAZING = 0.05  # cosine of incidence; flatter tracks are treated as if they had this one
 
 
 class Surfaces(NamedTuple):
@@ -89,7 +87,7 @@ def _arc(curvature: np.ndarray, s: np.ndarray) -> Complex128[np.ndarray, "*n"]:
     return np.asarray(s * np.sinc(half / np.pi) * np.exp(1j * half))
 
 
-def _arc_slope(curvature: np.ndarray, s: np.ndarray) -> Complex128[np.ndarray, "*n"]:
+def arc_slope(curvature: np.ndarray, s: np.ndarray) -> Complex128[np.ndarray, "*n"]:
     """Derivative of `_arc` by the curvature."""
     angle = curvature * s
     series = 0.5j - angle / 3 - 0.125j * angle**2 + angle**3 / 30
@@ -159,7 +157,7 @@ def cross(surfaces: Surfaces, parameters: Float64[np.ndarray, "t 5"]) -> Crossed
     )
     zero = 0 * s
     shifts = [
-        vector(turn * _arc_slope(curvature, s), zero), vector(1j * point, zero),
+        vector(turn * arc_slope(curvature, s), zero), vector(1j * point, zero),
         vector(1j * turn + zero, zero), vector(1j * zero, zero + 1), vector(1j * zero, s),
     ]  # fmt: skip
     return Crossed(

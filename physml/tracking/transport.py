@@ -17,12 +17,11 @@ from jaxtyping import Bool, Float64, Int32, Int64
 
 from physml.matter import SILICON, bethe, highland
 from physml.tracking import helix
-from physml.tracking.geometry import Detector
+from physml.tracking.geometry import GRAZING, Detector
 from physml.tracking.helix import HALF_TURN, SPEED_OF_LIGHT, Helix
 
 EDGE = 5.0  # mm beyond a layer's ends where staggered and tilted modules may still be hit
 SAME = 1e-6  # mm: places closer than this are the same
-GRAZING = 0.05  # smallest cosine of incidence that thickens a layer: modules are small
 ELECTRON = 1e-3  # GeV: lighter particles radiate and have no nuclear collisions
 MUON = 0.11  # GeV: nor have those between ELECTRON and this
 

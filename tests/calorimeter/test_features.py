@@ -74,7 +74,7 @@ def test_features_of_real_showers_agree_with_loops(shared_data):
 
 
 def test_real_showers_are_as_theory_and_earlier_measurements_say(shared_data):
-    """Depth grows by 1 X0 for each e-fold of energy (PDG review, 34.5: t_max = ln y + C).
+    """Depth grows by 1 X0 for each e-fold of energy (hep-ex/0001020: T = ln y - 0.812).
 
     Radius 5.3 mm and hits 200, 522, 1268 at 1-5, 5-20, 20-100 GeV: measured before with other code.
     """
@@ -175,13 +175,23 @@ def test_matrix_has_the_challenges_columns():
     assert table.shape == (2, 1 + 5 * 45)
     assert table[:, 0].tolist() == [3.0, 4.0]
     np.testing.assert_allclose(table[0, 1:3], [1, -8])
-    np.testing.assert_allclose(table[0, 46], 2.325 * math.cos(-math.pi + math.pi / 16) / 100)
+    alpha = -math.pi + math.pi / 16
+    places = 2.325 / 100 * np.array([math.cos(alpha), math.sin(alpha)])
+    np.testing.assert_allclose(table[0, [46, 91, 136, 181]], [*places, 0, 0])  # widths: 0
+    deposits[0, 8] = 10.0  # the outermost ring of the same sector, 37.2 mm further out
+    table = features.matrix(features.features(Showers(np.array([1e3, 1e4]), deposits), grid))
+    spread = 18.6 / 100 * np.abs([math.cos(alpha), math.sin(alpha)])
+    np.testing.assert_allclose(table[0, [136, 181]], spread)
 
 
 def test_what_fits_no_geometry_is_refused():
     with pytest.raises(DataError, match="the geometry has 10 voxels"):
         features.features(Showers(np.ones(1), np.zeros((1, 9), np.float32)), GRID)
-    with pytest.raises(DataError, match="not positive"):
-        features.features(Showers(np.zeros(1), np.zeros((1, 10), np.float32)), GRID)
+    for energy in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(DataError, match="not positive"):
+            features.features(Showers(np.array([energy]), np.zeros((1, 10), np.float32)), GRID)
+    for deposit in (-1.0, np.nan, np.inf):
+        with pytest.raises(DataError, match="negative or not finite"):
+            one((3, deposit))
     with pytest.raises(ConfigError, match="threshold 0 MeV"):
         features.spectrum_edges(Showers(np.ones(1), np.ones((1, 10), np.float32)), GRID)

@@ -142,3 +142,15 @@ def test_own_geometries_are_checked():
     ):
         with pytest.raises(ConfigError, match=said):
             geometry.check(Geometry(bad))
+    stack = geometry.Stack("Pb", 2.0, "Ar", 4.0, 80, None)
+    geometry.check(Geometry((layer,), stack=stack))
+    for change, said in (
+        ({"threshold": -1.0}, "threshold of -1 MeV"),
+        ({"threshold": math.nan}, "threshold of nan MeV"),
+        ({"stack": stack._replace(active_mm=0.0)}, "plates of 2 and 0 mm"),
+        ({"stack": stack._replace(passive_mm=-1.0)}, "plates of -1 and 4 mm"),
+        ({"stack": stack._replace(sampling_fraction=0.0)}, "sampling fraction of 0"),
+        ({"stack": stack._replace(sampling_fraction=3.3)}, "sampling fraction of 3.3"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            geometry.check(Geometry((layer,))._replace(**change))

@@ -119,6 +119,18 @@ def test_separation_powers_use_the_binnings_of_the_challenge():
     }  # fmt: skip
 
 
+def test_separation_powers_of_set_2_use_its_own_binnings():
+    grid = dataset_2()
+    a, b = showers(1, 60, grid), showers(2, 60, grid, softer=1.2)
+    powers = metrics.separation_powers(a, b, grid)
+    x, y = features(a, grid), features(b, grid)
+    place, width = np.linspace(-30, 30, 101), np.linspace(0, 30, 101)
+    energy = np.logspace(np.log10(0.5e-3 / 0.033), np.log10(x["e_layer"][:, 2].max()) + 1e-12, 40)
+    for name, edges in (("centre_eta", place), ("width_phi", width), ("e_layer", energy)):
+        expected = by_density(x[name][:, 2], y[name][:, 2], edges)
+        assert powers[name][2] == pytest.approx(expected, rel=1e-3), name
+
+
 @pytest.mark.parametrize("make", [dataset_1_photons, dataset_2, calogan])
 def test_separation_powers_of_equal_showers_are_zero(make):
     grid = make()
@@ -156,6 +168,8 @@ def test_shifted_gaussians_give_the_closed_form():
 
 
 def test_splits_partition_the_rows_as_the_challenge_does():
+    # Two layers behind the first, 50 epochs, batch 1000, Adam at 2e-4: options of its program.
+    assert metrics.CHALLENGE[1:5] == ((2048,) * 3, 50, 1000, 2e-4)
     parts = classifier.split_rows(121_000, 3, metrics.CHALLENGE, 0)
     assert [len(part) for part in parts] == [80_000, 20_000, 21_000]
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(121_000))

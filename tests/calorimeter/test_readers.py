@@ -9,7 +9,7 @@ import pytest
 from physml.calorimeter import geometry, readers, writers
 from physml.calorimeter.events import Showers
 from physml.calorimeter.geometry import Geometry, cell_layer, polar_layer
-from physml.errors import DataError
+from physml.errors import ConfigError, DataError
 from physml.io import hdf5, root
 from physml.io.manifest import sha256
 
@@ -30,6 +30,7 @@ def made(random, grid, n=N):
     deposits = random.exponential(1, (n, grid.size)) * (random.random((n, grid.size)) < 0.5)
     energy = 10 ** random.uniform(3, 5, n)
     deposits *= (0.9 * energy / deposits.sum(axis=1))[:, None]
+    deposits[deposits < grid.threshold] = 0
     return Showers(energy, deposits.astype(np.float32))
 
 
@@ -82,6 +83,9 @@ def test_blocks_hold_no_more_than_asked(write, showers):
         next(readers.iterate(path, GRID, step=30, max_bytes=limit))
     with pytest.raises(DataError, match="GB of deposits"):
         readers.read(path, GRID, max_bytes=1000)
+    for step in (0, -1):
+        with pytest.raises(ConfigError, match="1 shower or more"):
+            next(readers.iterate(path, GRID, step=step))
 
 
 @pytest.mark.parametrize("columns", [1, 3, None])
@@ -118,9 +122,22 @@ def test_real_samples_are_read_whole(shared_data):
     assert mean[5:7, 5:7].sum() > 0.75 * mean.sum()  # the beam hits the middle of 12 x 12
 
 
-@pytest.mark.parametrize("make", [geometry.dataset_2, geometry.dataset_1_pions])
-def test_what_is_written_is_what_the_challenge_reads(tmp_path, make):
-    """Keys, shapes and numbers as its evaluation takes them: through plain h5py."""
+@pytest.mark.parametrize(
+    "make, size",
+    [
+        (geometry.dataset_1_photons, 368),
+        (geometry.dataset_1_pions, 533),
+        (geometry.dataset_2, 6480),
+        (geometry.dataset_3, 40500),
+    ],
+)
+def test_what_is_written_is_what_the_challenge_reads(tmp_path, make, size):
+    """Keys, shapes, kinds and numbers as its evaluation takes them: through plain h5py.
+
+    CaloChallenge/homepage, code/evaluate.py: as many rows in both, one column of incident energies,
+    as many voxels as the binning file has; it joins log10 of the energies and 100 times the shares
+    to one table without any conversion.
+    """
     grid = make()
     showers = made(np.random.default_rng(2), grid, 3)
     writers.write_challenge(tmp_path / "new/made.hdf5", showers, grid, {"seed": 5})
@@ -132,6 +149,13 @@ def test_what_is_written_is_what_the_challenge_reads(tmp_path, make):
         )
         np.testing.assert_array_equal(file["showers"][:], showers.deposits)
         assert file.attrs["seed"] == 5
+        energy, voxels = file["incident_energies"][:], file["showers"][:]
+    assert (energy.dtype, voxels.dtype) == (np.float64, np.float32)
+    assert energy.shape == (3, 1) and voxels.shape == (3, size)
+    table = np.concatenate([np.log10(energy), 100 * voxels / energy], axis=1)
+    assert table.shape == (3, 1 + grid.size) and np.isfinite(table).all()
+    assert 80 < table[:, 1:].sum(axis=1).min() and table[:, 1:].sum(axis=1).max() < 91
+    assert (table[:, 0] >= 3).all()  # MeV
     same(readers.read(tmp_path / "new/made.hdf5", grid).showers, showers)
 
 
@@ -235,6 +259,15 @@ def test_mixed_units_are_refused(write, showers):
     refused(write(**challenge(Showers(energy * 1e3, deposits))), "MeV and GeV mixed up")
     refused(write(**challenge(Showers(energy, deposits / 1e3))), "MeV and GeV mixed up")
     refused(write(**challenge(Showers(energy, deposits * 1e3))), "MeV and GeV mixed up")
+    refused(write(**challenge(Showers(energy / 1e3, deposits / 1e3))), "is it in GeV")
+
+
+def test_hard_showers_all_in_gev_are_told(write, showers):
+    """No energy is out of range; but the voxels are below the threshold of their geometry."""
+    energy, deposits = showers
+    path = write(**challenge(Showers(energy * 0.1, deposits * 1e-3 * 100)))
+    with pytest.warns(UserWarning, match="of the voxels with energy are below 1 MeV"):
+        readers.read(path, GRID)
 
 
 def test_shapes_and_keys_that_fit_nothing_are_refused(write, showers):
@@ -350,10 +383,37 @@ def test_layers_out_of_order_are_told(tmp_path, shared_data, order):
         readers.read(tmp_path / "odd", grid)
 
 
+def test_layers_of_set_1_that_do_not_fit_are_told(write):
+    """The first two layers with sectors change places: their voxels land in other rings."""
+    random, parts = np.random.default_rng(8), geometry.slices(GRID)
+    middle = geometry.centres(GRID).r
+    mean = np.exp(-middle / 20) * (1 + (np.arange(GRID.size) % 3))  # falls with the radius
+    for order in ([0, 1, 2, 3, 4], [0, 2, 1, 3, 4]):
+        voxels = random.gamma(5, mean, (200, GRID.size)) * 300 + 1
+        voxels = np.concatenate([voxels[:, parts[k]] for k in order], axis=1)
+        path = write(incident_energies=1.1 * voxels.sum(axis=1), showers=voxels)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            readers.read(path, GRID)
+        assert len(told) == (order[1] == 2)
+    assert "sectors of layer" in str(told[0].message) and "swapped" in str(told[0].message)
+
+
+def test_impossible_overflows_are_not_written(tmp_path):
+    sample = made(np.random.default_rng(3), SMALL, 3)
+    for write in (writers.write_calogan, writers.write_cells):
+        for overflow in (np.ones((2, 2)), np.ones(3), -np.ones((3, 2)), np.full((3, 2), np.nan)):
+            with pytest.raises(DataError, match="overflow"):
+                write(tmp_path / "made", sample, SMALL, overflow)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_impossible_is_written(tmp_path, showers):
     energy, deposits = showers
     path = tmp_path / "made.hdf5"
     for bad_showers, said in (
+        (Showers(energy, deposits / 1e3), "MeV and GeV mixed up"),
+        (Showers(energy / 1e3, deposits / 1e3), "is it in GeV"),
         (Showers(energy, changed(deposits, 2, np.nan, 3)), "voxel 3 of shower 2 is nan"),
         (Showers(energy, deposits[:, :-1]), "the geometry has 368 voxels"),
         (Showers(energy[:-1], deposits), "one energy and one row"),
@@ -365,7 +425,7 @@ def test_nothing_impossible_is_written(tmp_path, showers):
 
 def test_one_weak_shower_does_not_mix_up_units(write, showers):
     """Units are judged by many showers together: blocks of one may hold a weak one first."""
-    deposits = showers.deposits.copy()
-    deposits[0] *= 1e-3
-    path = write(**challenge(Showers(showers.incident_energy, deposits)))
+    energy, deposits = showers.incident_energy.copy(), showers.deposits.copy()
+    energy[0], deposits[0] = 9e4, (deposits[0] > 0) * 1.0  # some 200 MeV of 90 GeV
+    path = write(**challenge(Showers(energy, deposits)))
     assert len(list(readers.iterate(path, GRID, step=1))) == N

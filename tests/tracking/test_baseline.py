@@ -123,3 +123,67 @@ def test_bad_options_are_refused(collision):
     hits = collision.hits._replace(position=collision.hits.position * np.nan)
     with pytest.raises(DataError, match="finite"):
         follow(hits, DETECTOR)
+
+
+LIGHT = 0.299792458e-3  # GeV / (T mm)
+BARREL = np.flatnonzero(DETECTOR.barrel)  # 4 of pixels, 4 of short strips, 2 of long ones
+
+
+def one_particle(layers, d0=0.0, cot=0.1, pt=5.0):
+    """Exact hits of a helix from the beam in layers that stand in the order of its flight."""
+    k, place = -2 * LIGHT / pt, DETECTOR.place[layers]
+    chord = np.sqrt((place**2 - d0**2) / (1 + k * d0))
+    s = np.where(DETECTOR.barrel[layers], 2 / k * np.arcsin(k * chord / 2), place / cot)
+    xy = np.exp(0.3j) * (1j * d0 + (np.exp(1j * k * s) - 1) / (1j * k))
+    position = np.stack([xy.real, xy.imag, cot * s], axis=1)
+    none = np.full(len(layers), -1, np.int32)
+    return Hits(position, np.array(layers, np.int32), none, np.arange(len(layers)))
+
+
+def found(hits, **options):
+    """Rows of each track."""
+    return sorted(sorted(track) for track in sets(follow(hits, DETECTOR, FollowOptions(**options))))
+
+
+def test_so_many_layers_may_be_without_a_hit():
+    late, early = (one_particle(np.delete(BARREL, own)) for own in ([5, 6], [4, 5]))
+    assert found(late, holes=2) == found(early, holes=2) == [list(range(8))]
+    assert found(late, holes=1) == [list(range(5))]  # what it has when it is lost
+    assert found(early, holes=1) == []  # lost with four hits, one more is asked for
+    assert found(early, holes=1, min_hits=3) == [list(range(4))]
+
+
+@pytest.mark.parametrize("off, whole", [(3.0, True), (9.0, False)])
+def test_a_layer_crossed_at_its_end_need_not_have_a_hit(off, whole):
+    """There flat, staggered modules may leave a gap; the hit is missing in the last pixel layer."""
+    cot = (DETECTOR.high[BARREL[3]] - off) / DETECTOR.place[BARREL[3]]
+    disks = np.flatnonzero(np.isin(DETECTOR.volume, (14, 18)))
+    r = DETECTOR.place[disks] / cot
+    disks = disks[(r > DETECTOR.low[disks]) & (r < DETECTOR.high[disks])]
+    layers = np.concatenate([BARREL[[0, 1, 2, 4, 5]], disks[np.argsort(DETECTOR.place[disks])]])
+    everything = list(range(len(layers)))
+    assert len(layers) > 8
+    assert found(one_particle(layers, cot=cot), holes=1) == [everything]
+    assert (found(one_particle(layers, cot=cot), holes=0) == [everything]) == whole
+
+
+@pytest.mark.parametrize(
+    "layers, d0, hits",
+    [
+        (range(4), 1.9, 4),  # a chain of four in the pixels
+        (range(4), 2.1, 0),
+        ((0, 1, 2, 4, 5), 0.9, 5),  # three, followed into the strips
+        ((0, 1, 2, 4, 5), 1.1, 0),
+        ((0, 1, 2, 4), 0.9, 0),
+        (range(4, 9), 9.5, 5),  # strips alone
+        (range(4, 9), 10.5, 0),
+        (range(4, 8), 9.5, 0),
+        ((0, 1, 3, 4, 5), 1.9, 0),
+    ],
+)
+def test_each_pass_asks_for_its_own_hits_and_closest_approach(layers, d0, hits):
+    """At most 2 mm for chains of four, half of it for three, five times it for the strips alone;
+    at least four hits for a chain, five for the others.
+    """
+    one = one_particle(BARREL[list(layers)], d0=d0)
+    assert found(one, max_d0=2.0, min_hits=4, holes=9) == ([list(range(hits))] if hits else [])

@@ -7,9 +7,10 @@ from scipy import optimize, stats
 from physml import matter
 from physml.errors import ConfigError, DataError
 from physml.tracking import fits
-from physml.tracking.events import Hits, Tracks
+from physml.tracking.events import Hits, Tracks, tracks_of
 from physml.tracking.fits import FitOptions, fit, reject_outliers
 from physml.tracking.geometry import trackml
+from physml.tracking.simulate import Options, simulate
 
 DETECTOR = trackml()
 BARREL = np.flatnonzero(DETECTOR.barrel)
@@ -167,6 +168,39 @@ def test_pulls_and_chi2_with_scattering():
     assert stats.kstest(stats.chi2.sf(found.chi2, found.ndf), "uniform").pvalue > 1e-3
     ignorant = fit(*as_hits(points, BARREL), DETECTOR, PLAIN)
     assert np.median(ignorant.chi2 / ignorant.ndf) > 1.5
+
+
+def test_slow_steep_particles_bend_as_much_as_their_slope_says():
+    """Scattering that changes the slope changes pT and with it the curvature: errors of the two
+    belong together, and without that, or with half of it, those of the curvature are too small.
+    """
+    parameters, pt, _ = random_helices(2000, seed=15)
+    rng = np.random.default_rng(13)
+    parameters[:, 0] *= pt / rng.uniform(0.45, 0.6, 2000)
+    parameters[:, 4] = np.sinh(rng.uniform(0.8, 1.4, 2000) * rng.choice([-1, 1], 2000))
+    found = fit(*as_hits(smeared(scattered(parameters, 0.025, 7)), BARREL), DETECTOR)
+    pulls = difference(found, parameters) / widths(found)
+    np.testing.assert_allclose(pulls.std(axis=0), 1, atol=0.06)
+    sign = np.sign(parameters[:, 0] * parameters[:, 4])
+    together = found.covariance[:, 0, 4] / (widths(found)[:, 0] * widths(found)[:, 4])
+    assert (sign * together).mean() > 0.2
+    # 0.08: 3.5 sigma
+    assert (sign * (pulls[:, 0] * pulls[:, 4] - together)).mean() == pytest.approx(0, abs=0.08)
+
+
+def test_the_default_material_is_that_of_simulated_layers():
+    """Each layer of the maker has 1.5 to 3.5 % of a radiation length; slow pions feel it. Errors
+    are rather a tenth too large than too small.
+    """
+    made = simulate((6, 0), 60.0, DETECTOR, options=Options(noise=0.0))
+    pt = np.hypot(*made.particles.momentum[:, :2].T)
+    slow = (np.abs(made.particles.pdg) == 211) & (pt > 0.6) & (pt < 1.2)
+    order = np.argsort(np.linalg.norm(made.hits.position, axis=1))
+    owner = made.particle[order]
+    rows = [order[owner == k] for k in np.flatnonzero(slow)]
+    found = fit(tracks_of([own for own in rows if len(own) > 5]), made.hits, DETECTOR)
+    assert found.good.sum() > 300
+    assert 0.78 < (found.chi2 / found.ndf)[found.good].mean() < 1
 
 
 def test_what_a_hit_adds_to_chi2_is_what_its_loss_takes_away():

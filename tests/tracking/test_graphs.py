@@ -1,3 +1,4 @@
+import jax
 import jraph
 import numpy as np
 import pytest
@@ -6,6 +7,8 @@ from physml.errors import DataError
 from physml.tracking import events, geometry, graphs
 from physml.tracking.events import Collision, Hits, Particles, Target
 from physml.tracking.graphs import EDGE_FEATURES, NODE_FEATURES, EdgeLabels
+from physml.tracking.nets import Graph, InteractionNetwork
+from physml.tracking.objective import score
 from physml.tracking.pairs import Cuts
 from physml.tracking.simulate import simulate
 
@@ -80,6 +83,28 @@ def test_the_order_of_hits_only_renames_nodes(graph, collision):
     back = np.lexsort([order[mixed.senders], order[mixed.receivers]])
     np.testing.assert_array_equal(order[mixed.senders][back], graph.senders)
     np.testing.assert_array_equal(mixed.edges[back], graph.edges)
+
+
+@pytest.mark.usefixtures("quick_compilation")
+def test_scores_know_nothing_of_phi_order_or_padding(graph, collision):
+    """From hits to scores, all three at once."""
+    network, rng = InteractionNetwork(width=8, steps=2), np.random.default_rng(7)
+    like = Graph(graph.nodes, graph.edges, graph.senders, graph.receivers)
+    shapes = jax.eval_shape(network.init, jax.random.PRNGKey(0), like)["params"]
+    draw = lambda leaf: (0.4 * rng.normal(size=leaf.shape)).astype(np.float32)
+    params = jax.tree.map(draw, shapes)
+    expected = score(network, params, graph)
+    assert expected.std() > 0.02
+    phi, order = rng.uniform(-np.pi, np.pi), rng.permutation(len(graph.nodes))
+    turn = np.array([[np.cos(phi), -np.sin(phi), 0], [np.sin(phi), np.cos(phi), 0], [0, 0, 1]])
+    hits = collision.hits._replace(position=collision.hits.position @ turn.T)
+    other = graphs.build_graph(Hits(*(column[order] for column in hits)), DETECTOR)
+    n, m = len(other.nodes), len(other.senders)
+    padded = graphs.pad(other, n + 100, graphs.bucket(m) + 1)
+    found = score(network, params, padded)[:m]
+    back = np.lexsort([order[other.senders], order[other.receivers]])
+    np.testing.assert_array_equal(order[other.senders][back], graph.senders)
+    np.testing.assert_allclose(found[back], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -170,7 +195,9 @@ def test_stacked_rows_hold_graphs_and_weights(graph, collision):
     assert batch["edges"].shape == (2, size, 6) and batch["weight"].dtype == np.float32
     for row, (one, truth) in enumerate(zip(both, labels, strict=True)):
         m = len(one.senders)
-        np.testing.assert_array_equal(batch["edges"][row, :m], one.edges)
+        padded = graphs.pad(one, batch["nodes"].shape[1], size)
+        for name in ("nodes", "edges", "senders", "receivers"):
+            np.testing.assert_array_equal(batch[name][row], getattr(padded, name))
         np.testing.assert_array_equal(batch["label"][row, :m], truth.label)
         np.testing.assert_array_equal(batch["weight"][row, :m], truth.counted)
         assert not batch["weight"][row, m:].any() and not batch["label"][row, m:].any()

@@ -10,9 +10,8 @@ from jax.test_util import check_grads
 
 from physml.tracking.nets import Graph, InteractionNetwork, ends, take, total
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = InteractionNetwork(width=8, steps=2)
-# Compiled with less effort, for these run once.
-jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def graph(n=12, m=41, seed=0):
@@ -36,7 +35,7 @@ def weights(network, like):
 
 
 def logits(network, params, like):
-    return np.asarray(jit(network.apply)({"params": params}, like))
+    return np.asarray(jax.jit(network.apply)({"params": params}, like))
 
 
 @pytest.mark.parametrize("how", ["scatter", "sorted"])
@@ -142,7 +141,7 @@ def test_gradients_are_those_of_finite_differences():
 @functools.cache
 def loss_and_slope(network):
     loss = lambda params: jnp.sum(network.apply({"params": params}, graph()) ** 2)
-    return jit(jax.value_and_grad(loss))(weights(SMALL, graph()))
+    return jax.jit(jax.value_and_grad(loss))(weights(SMALL, graph()))
 
 
 @pytest.mark.parametrize(
@@ -178,6 +177,6 @@ def test_graphs_of_a_batch_do_not_hear_of_each_other():
     one, two = graph(seed=0), graph(seed=4)
     params = weights(SMALL, one)
     both = jax.tree.map(lambda a, b: np.stack([a, b]), one, two)
-    found = jit(jax.vmap(lambda g: SMALL.apply({"params": params}, g)))(both)
+    found = jax.jit(jax.vmap(lambda g: SMALL.apply({"params": params}, g)))(both)
     for k, g in enumerate((one, two)):
         np.testing.assert_allclose(found[k], logits(SMALL, params, g), atol=1e-5)

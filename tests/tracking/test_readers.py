@@ -214,6 +214,20 @@ def test_events_without_truth(tmp_path):
     np.testing.assert_array_equal(found.hits.hit_id, made["hits"]["hit_id"])
 
 
+def test_particles_without_a_table_of_truth_are_said_aloud(tmp_path, capsys):
+    made = tables()
+    save(tmp_path, {"hits": made["hits"]})
+    read(tmp_path)
+    assert capsys.readouterr().err == ""
+    save(tmp_path, {"particles": made["particles"]})
+    (found,) = read(tmp_path)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert found.particle is None and line.startswith(f"{tmp_path / EVENT}-hits.csv.gz: ")
+    assert f"{EVENT}-particles.csv.gz is beside it but no table of truth" in line
+    read(tmp_path, truth=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_one_hit_is_a_collision(tmp_path):
     made = {"hits": {name: column[:1] for name, column in tables()["hits"].items()}}
     (found,) = read(save(tmp_path, made))
@@ -476,6 +490,19 @@ def test_flat_trees(tmp_path):
     assert whole.hits.hit_id.tolist() == list(range(120)) and set(whole.hits.module) == {-1}
     bare = read(tmp_path / "a.root", parse_mapping(TRUTH), truth=False)
     assert [one.particles for one in bare] == [None] * 3
+
+
+def test_what_a_mapping_leaves_to_guess_is_said_aloud(tmp_path, capsys):
+    columns, _ = flat()
+    root.write(tmp_path / "a.root", "t", columns | dict.fromkeys(("vx", "vy"), columns["px"]))
+    read(tmp_path / "a.root", TRUTH + ",vx=vx,vy=vy")
+    vertex, pdg = capsys.readouterr().err.splitlines()  # once, not for each event
+    start = f"{tmp_path / 'a.root'}: the mapping names no "
+    assert vertex.startswith(start + "vz: ") and "beam" in vertex
+    assert pdg.startswith(start + "pdg: ") and "electrons" in pdg
+    read(tmp_path / "a.root", TRUTH, truth=False)
+    read(tmp_path / "a.root", FLAT)
+    assert capsys.readouterr().err == ""
 
 
 def test_jagged_trees_are_the_same(tmp_path):
