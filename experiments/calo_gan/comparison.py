@@ -145,7 +145,7 @@ def _responses(found: Pair) -> tuple[Numbers, Arrays]:
     ratios = [x["e_ratio"] for x in found]
     low, high = np.quantile(ratios[0], [0.001, 0.999])
     arrays: Arrays = {"energy": energy}
-    arrays["response"] = binned(*ratios, _even(low, high, 60)).packed()
+    arrays["response"] = binned(ratios, _even(low, high, 60)).packed()
     moments = np.zeros((2, 4, len(energy)))  # sample; mean, its error, resolution, its error
     for k in range(len(energy)):
         parts = [x[place == k] for x, place in zip(ratios, places, strict=True)]
@@ -157,7 +157,7 @@ def _responses(found: Pair) -> tuple[Numbers, Arrays]:
         width = max(moments[0, 2, k] * moments[0, 0, k], 1e-6)
         middle = moments[0, 0, k]
         edges = _even(max(middle - 4 * width, 0.0), middle + 4 * width, 20)
-        arrays[f"response {k}"] = binned(*parts, edges).packed()
+        arrays[f"response {k}"] = binned(parts, edges).packed()
     arrays |= {"response truth": moments[0], "response generated": moments[1]}
     over = {
         what: moments[1, j] / np.maximum(moments[0, j], 1e-9)
@@ -271,7 +271,7 @@ def _feature_histograms(found: Pair, geometry: Geometry, shown: list[int]) -> Ar
             if name not in ("sparsity", "e_layer"):  # an empty layer has no place and no width
                 values = [v[_lit(x, k)] for v, x in zip(values, found, strict=True)]
             edges = _edges(name, values[0], geometry.layers[k].size)
-            arrays[f"{name} layer {geometry.layers[k].id}"] = binned(*values, edges).packed()
+            arrays[f"{name} layer {geometry.layers[k].id}"] = binned(values, edges).packed()
     return arrays
 
 
@@ -355,4 +355,5 @@ def nearest(
         other = (block - middle) / width
         square = own[:, None] + (other**2).sum(axis=1) - 2 * points @ other.T
         best = np.minimum(best, square.min(axis=1))
-    return np.sqrt(np.maximum(best, 0.0) / rows.shape[1])
+    distance: np.ndarray = np.sqrt(np.maximum(best, 0.0) / rows.shape[1])
+    return distance

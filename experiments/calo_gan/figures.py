@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from physml import plots
-from physml.calorimeter import metrics
+from physml.calorimeter import images, metrics
 from physml.calorimeter import plots as displays
 from physml.calorimeter.geometry import Layer
 from physml.calorimeter.panels import Histogram, Points, binned, ratio_of, unpacked
@@ -32,7 +32,7 @@ FEATURES = {
     "width_eta": ("width in eta (mm)", False, False),
     "width_phi": ("width in phi (mm)", False, False),
     "width_r": ("width in r (mm)", False, False),
-    "sparsity": ("share of empty voxels", False, True),
+    "sparsity": ("share of empty voxels", False, False),
 }
 # Number of the judge -> title, value of a perfect generator, whether its axis is logarithmic.
 SCORES = {
@@ -57,14 +57,14 @@ def figures(results: Results) -> dict[str, Figure]:
     drawn = _showers(arrays) | _responses(arrays) | _features(arrays)
     edges = arrays["spectrum edges"]
     drawn["voxel_spectrum"] = displays.spectrum(
-        edges, *(Points(*arrays[f"spectrum {name}"]) for name in SAMPLES),
+        edges, [Points(*arrays[f"spectrum {name}"]) for name in SAMPLES],
         "deposit of a voxel (MeV)", "voxels of a shower in the bin",
     )  # fmt: skip
     matrices = {
         what: [arrays[f"correlation of {what} {name}"] for name in SAMPLES]
         for what in ("energies", "energies over E_inc")
     }
-    drawn["correlations"] = displays.correlation_matrices(
+    drawn["correlations"] = images.correlation_matrices(
         matrices, arrays["layer id"].tolist(), title="Pearson correlation of the layers' energies"
     )
     if "nearest truth" in arrays:
@@ -108,22 +108,26 @@ def _showers(arrays: Arrays) -> dict[str, Figure]:
     layers, many = _layers(arrays), _shown(arrays)
     means = [Points(*arrays[f"mean shower {name}"].astype(float)) for name in SAMPLES]
     ratio, error = ratio_of(*means)
-    ratio[~(error < displays.MOST_ERROR)] = np.nan
+    ratio[~(error < images.MOST_ERROR)] = np.nan
     rows = {name: _by_layer(arrays, x.value) for name, x in zip(SAMPLES, means, strict=True)}
     title = f"mean shower, {many}" if many else "mean shower"
     by_energy = {
         f"{energy_label(energy)}\n{name}": _by_layer(
-            arrays, arrays[f"mean shower at energies {name}"][k]
+            arrays, arrays[f"mean shower at energies {name}"][k] / (energy / 1e3)
         )
         for k, energy in enumerate(arrays["mean shower energy"])
         for name in SAMPLES
     }
     return {
-        "average_shower": displays.mean_showers(
-            layers, rows, title=title, ratio=_by_layer(arrays, ratio)
+        "average_shower": images.mean_showers(
+            layers, rows, "mean deposit of a voxel (MeV)",
+            title=title, ratio=_by_layer(arrays, ratio),
         ),
-        "average_by_energy": displays.mean_showers(layers, by_energy, title=title),
-    }
+        "average_by_energy": images.mean_showers(
+            layers, by_energy, "mean deposit of a voxel (MeV per GeV of the incident energy)",
+            title=title,
+        ),
+    }  # fmt: skip
 
 
 def _responses(arrays: Arrays) -> dict[str, Figure]:
@@ -174,7 +178,7 @@ def _nearest(arrays: Arrays, numbers: Mapping[str, float]) -> Figure:
     both = np.concatenate(values)
     edges = np.linspace(0.0, 1.001 * np.quantile(both, 0.998), 41)
     share = numbers["share of generated showers nearer to a training shower than 1 % of truth"]
-    found = binned(*values, edges)
+    found = binned(values, edges)
     return displays.histogram_panels(
         {f"{100 * share:.2g} % nearer than the nearest 1 % of truth": found},
         "distance to the nearest training shower (whitened voxels)",
@@ -185,8 +189,8 @@ def _speed(arrays: Arrays) -> Figure:
     """The generator's times, and those of others that are stored beside them."""
     curves = {"this generator": (arrays["speed batch"], arrays["speed ms"])}
     for key in sorted(arrays):
-        if key.startswith("speed ") and key.endswith(" ms"):
-            name = key.removeprefix("speed ").removesuffix(" ms")
+        name = key.removeprefix("speed ").removesuffix(" ms")
+        if key == f"speed {name} ms":
             time = arrays[key]
             batch = arrays.get(f"speed {name} batch", arrays["speed batch"])
             curves[name] = (batch if len(time) > 1 else np.ones(1), time)
@@ -214,8 +218,8 @@ def _scorecard(numbers: Mapping[str, float]) -> Figure:
 def _training(arrays: Arrays) -> dict[str, Figure]:
     """What the critics saw while training, and the chi2 of the validation showers."""
     names = {
-        "log distance_layers": "distance, layers' energies",
-        "log distance_showers": "distance, showers",
+        "log distance_layers": "layers' energies",
+        "log distance_showers": "showers",
     }
     drawn = {}
     logged = {label: arrays[key] for key, label in names.items() if key in arrays}

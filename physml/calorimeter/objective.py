@@ -65,7 +65,7 @@ def objective(nets: Networks, geometry: Geometry, options: Adversarial) -> Objec
     def init(key: Any, train: Batch) -> TrainState:
         scale = generator.fit_scale(Showers(train["energy"], train["deposits"]), geometry)
         params_key, step_key = jax.random.split(key)
-        made, critic = _initial(nets, scale, grid, params_key)
+        made, critic = jax.jit(partial(_initial, nets, grid))(scale, params_key)
         state = {
             name: descents[name].init(p) for name, p in (("generator", made), ("critic", critic))
         }
@@ -179,7 +179,7 @@ def _histogram_chi2(a: np.ndarray, b: np.ndarray) -> float:
     return float(((p - q)[used] ** 2 / both[used]).sum() / (used.sum() - 1))
 
 
-def _initial(nets: Networks, scale: Scale, grid: Grid, key: Any) -> tuple[Any, dict[str, Any]]:
+def _initial(nets: Networks, grid: Grid, scale: Scale, key: Any) -> tuple[Any, dict[str, Any]]:
     """Weights of the generator and of the critics before the first step."""
     keys = jax.random.split(key, 3)
     energy = jnp.exp(jnp.asarray(scale.span[:1]))
