@@ -3,7 +3,7 @@
 Paper: the CaloChallenge (arXiv 2410.21611); Wasserstein GAN with gradient penalty (1704.00028), as
 in FastCaloGAN (ATL-SOFT-PUB-2020-006); `--family calogan` is CaloGAN's own (arXiv 1712.10321).
 Cost: smoke about a minute, default under 5 minutes on 2 CPU cores, no download; pretrained: an hour
-on one core; paper: a GPU.
+on one core; paper and calogan: a GPU.
 Expected: the claims of this folder's README. The showers are those of our parametrised maker, not
 of Geant4; `--data` takes your own. `evaluate pretrained` judges weights that come with the project.
 """
@@ -99,5 +99,12 @@ PRESETS: Mapping[str, Config] = {
     "pretrained": Config(
         showers=240_000, validation=15_000, test=121_000,
         training=Adversarial(steps=40_000, evaluate_every=2_000),
+    ),
+    "calogan": Config(
+        # Rates, batch and 50 epochs as in the program of arXiv 1712.10321.
+        detector="calogan", family="calogan", showers=100_000,
+        training=Adversarial(
+            steps=19_500, critic_rate=2e-5, generator_rate=2e-4, memory=0.999, evaluate_every=390
+        ),
     ),
 }  # fmt: skip

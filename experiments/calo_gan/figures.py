@@ -107,8 +107,10 @@ def _showers(arrays: Arrays) -> dict[str, Figure]:
     """Mean showers over all energies with their ratio, and at a few energies."""
     layers, many = _layers(arrays), _shown(arrays)
     means = [Points(*arrays[f"mean shower {name}"].astype(float)) for name in SAMPLES]
-    ratio, error = ratio_of(*means)
-    ratio[~(error < images.MOST_ERROR)] = np.nan
+    ratio = ratio_of(*means).value
+    # Both samples alike: errors over the ratio alone would leave its low fluctuations.
+    spread, middle = np.hypot(*(x.error for x in means)), (means[0].value + means[1].value) / 2
+    ratio[~(spread < images.MOST_ERROR * middle)] = np.nan
     rows = {name: _by_layer(arrays, x.value) for name, x in zip(SAMPLES, means, strict=True)}
     title = f"mean shower, {many}" if many else "mean shower"
     by_energy = {

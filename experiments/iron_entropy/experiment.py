@@ -278,6 +278,7 @@ EXPERIMENT = Experiment(
     evaluate=evaluate,
     figures=figures,
     kernels=canary.kernels,
+    groups=lambda config, splits: splits["train"]["groups"],
     claims={
         "smoke": (*NAMED_CLAIMS, _error_claim("grouped products MAE", 0.4, 0.9)),
         "default": (

@@ -83,6 +83,7 @@ def write_cells(
     geometry: Geometry,
     overflow: Float32[np.ndarray, "n k"] | None = None,
     tree: str = "fancy_tree",
+    more: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write showers as a ROOT tree with a branch per cell, as CaloGAN's program did.
 
@@ -92,6 +93,7 @@ def write_cells(
     Args:
         path, showers, geometry, overflow: see `write_calogan`; the overflow follows the cells.
         tree: its name.
+        more: further branches, one value per shower.
 
     Raises:
         DataError: see `write_calogan`.
@@ -102,9 +104,8 @@ def write_cells(
     beside = _overflow(path, overflow, len(showers.incident_energy), len(geometry.layers))
     cells = np.concatenate([np.asarray(showers.deposits, np.float32), beside], axis=1)
     columns = {f"cell_{k}": cells[:, k] for k in range(cells.shape[1])}
-    root.write(
-        path, tree, {**columns, "TotalEnergy": showers.incident_energy / GEV}, overwrite=True
-    )
+    columns |= {"TotalEnergy": showers.incident_energy / GEV, **(more or {})}
+    root.write(path, tree, columns, overwrite=True)
 
 
 def _overflow(

@@ -7,7 +7,7 @@ from experiments.calo_gan import dataset, experiment
 from experiments.calo_gan.config import PRESETS, Config
 from physml.calorimeter import geometry, pretrained, readers, writers
 from physml.errors import DataError
-from physml.io import hdf5
+from physml.io import hdf5, root
 from physml.run import main
 
 SMALL = (
@@ -59,6 +59,8 @@ def test_a_sample_as_root_beyond_the_trained_energies_says_so(fit, tmp_path, cap
     assert "3 of 6 energies are outside the trained 256 to" in capsys.readouterr().err
     found = readers.read(path, geometry.dataset_1_photons()).showers
     np.testing.assert_allclose(found.incident_energy, [1e7] * 3 + [1000] * 3)
+    branch = root.read(path, "fancy_tree", {"outside": "outside_trained_energies"})["outside"]
+    np.testing.assert_array_equal(branch, [True] * 3 + [False] * 3)
 
 
 @pytest.mark.slow
