@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import LogFormatter
 
 from physml import plots
 from physml.calorimeter import images, metrics
@@ -44,10 +45,10 @@ SCORES = {
     "recall": ("recall", None, False),
     "density": ("density", 1.0, True),
     "coverage": ("coverage", None, False),
-    "sep_width_eta_e3": ("separation x 1000, width eta", None, True),
-    "sep_width_phi_e3": ("separation x 1000, width phi", None, True),
-    "sep_width_r_e3": ("separation x 1000, width r", None, True),
-    "sep_sparsity_e3": ("separation x 1000, sparsity", None, True),
+    "sep_width_eta_e3": ("sep. x 1000, width eta", None, True),
+    "sep_width_phi_e3": ("sep. x 1000, width phi", None, True),
+    "sep_width_r_e3": ("sep. x 1000, width r", None, True),
+    "sep_sparsity_e3": ("sep. x 1000, sparsity", None, True),
 }
 
 
@@ -182,7 +183,7 @@ def _nearest(arrays: Arrays, numbers: Mapping[str, float]) -> Figure:
     share = numbers["share of generated showers nearer to a training shower than 1 % of truth"]
     found = binned(values, edges)
     return displays.histogram_panels(
-        {f"{100 * share:.2g} % nearer than the nearest 1 % of truth": found},
+        {f"generated that are nearer than the nearest 1 % of truth: {100 * share:.2g} %": found},
         "distance to the nearest training shower (whitened voxels)",
     )
 
@@ -234,6 +235,9 @@ def _training(arrays: Arrays) -> dict[str, Figure]:
     logged = {label: arrays[key] for key, label in names.items() if key in arrays}
     if logged:
         figure = plots.training(logged, "χ² per degree of freedom, validation")
-        figure.axes[0].set_yscale("log")
+        axes = figure.axes[0]
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(LogFormatter())
+        axes.yaxis.set_minor_formatter(LogFormatter())
         drawn["training_chi2"] = figure
     return drawn
