@@ -7,6 +7,7 @@ potential at fixed lattice constant, and their classical harmonic formation entr
 computed. Start k is a pure function of (seed, k): the result does not depend on how many
 processes made it, nor on how often they were killed. Finished blocks of starts stay in the folder
 `blocks`; the same command goes on where it stopped, and with more starts it adds to them.
+As an array job, each element makes its share and the last one joins them (docs/clusters.md).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from ase import Atoms
 
+from physml import cluster
 from physml.atoms import relax, vibrational_entropy
 from physml.atoms.defects import IRON_A0, bcc, defect_class, random_defect
 from physml.atoms.potentials import ackland_mendelev_2004, evaluate
@@ -112,7 +114,7 @@ def single_thread() -> None:
     os.environ.update(dict.fromkeys(THREADS, "1"))
 
 
-def make_blocks(tasks: list[Task], processes: int) -> Iterator[Path]:
+def make_blocks(tasks: Sequence[Task], processes: int) -> Iterator[Path]:
     """Paths of the blocks as they are finished, in order."""
     single_thread()
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
@@ -202,9 +204,15 @@ def run(options: argparse.Namespace) -> None:
             value = getattr(options, option)
             raise ConfigError(f"--{option}", f"is {value}", f"give {least} or more")
     tasks = plan(options.folder, options.seed, options.starts, options.cells)
-    blocks = make_blocks(tasks, min(options.processes, len(tasks)))
-    paths = list(progress(blocks, f"blocks of {BLOCK} starts", len(tasks)))
-    made = merge(options.folder, paths, options.seed, options.cells)
+    own = cluster.share(tasks)  # of an array job, this element's
+    blocks = make_blocks(own, max(min(options.processes, len(own)), 1))
+    for _ in progress(blocks, f"blocks of {BLOCK} starts", len(own)):
+        pass
+    missing = sum(not task.path.exists() for task in tasks)
+    if missing:  # the last element of the array to end merges
+        print(f"{missing} of {len(tasks)} blocks are left to others", file=sys.stderr)
+        return
+    made = merge(options.folder, [task.path for task in tasks], options.seed, options.cells)
     print(manifest.dumps(made["files"]), end="")
 
 

@@ -47,8 +47,6 @@ def save(path: str | Path, tree: Any, metadata: Mapping[str, Any]) -> None:
     Raises:
         DataError: a leaf is not a numeric array, or a key is not a plain name.
     """
-    import orbax.checkpoint as ocp
-
     final, arrays = Path(path).absolute(), _flatten(tree)
     if final.exists():
         if _same(final, arrays, metadata):
@@ -58,7 +56,7 @@ def save(path: str | Path, tree: Any, metadata: Mapping[str, Any]) -> None:
     aside = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        with ocp.PyTreeCheckpointer() as writer:
+        with _orbax() as writer:
             # Orbax refuses arrays of size zero; their shape in the manifest says all there is.
             writer.save(aside / "arrays", {k: v for k, v in arrays.items() if v.size})
         manifest = {
@@ -76,6 +74,17 @@ def save(path: str | Path, tree: Any, metadata: Mapping[str, Any]) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def _orbax() -> Any:
+    """A reader and writer for this process alone; the default one waits for all processes."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(own, {own}, f"process{own}")
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
 def _sync(path: Path) -> None:
     """Have the disk hold a file or a folder before anything relies on it."""
     handle = os.open(path, os.O_RDONLY)
@@ -91,8 +100,6 @@ def restore(path: str | Path) -> Checkpoint:
     Raises:
         DataError: missing, damaged, of a newer format, or arrays lacking or added.
     """
-    import orbax.checkpoint as ocp
-
     folder = Path(path).absolute()
     manifest = read_json(folder / "manifest.json")
     if manifest.get("format") != FORMAT:
@@ -103,7 +110,7 @@ def restore(path: str | Path) -> Checkpoint:
         raise DataError(folder, "files of the checkpoint are damaged (sha256 differs)", REMEDY)
     expected = manifest["arrays"]
     try:
-        with ocp.PyTreeCheckpointer() as reader:
+        with _orbax() as reader:
             arrays = reader.restore(folder / "arrays")
     except Exception as error:  # tensorstore and orbax raise many types for one thing: damage
         raise DataError(folder, f"arrays unreadable ({type(error).__name__})", REMEDY) from error

@@ -211,7 +211,8 @@ def _write(graph: _Graph, equation: Any, inputs: list[Value]) -> list[Value]:
     if name not in _RULES:
         remedy = "write the function with other operations, or export StableHLO"
         raise ConfigError("ONNX", f"has no rule for the operation {name}", remedy)
-    return [_RULES[name](graph, equation, *inputs)]
+    written = _RULES[name](graph, equation, *inputs)
+    return written if isinstance(written, list) else [written]
 
 
 def _broadcast(graph: _Graph, equation: Any, x: Value, *_: Value) -> Value:
@@ -293,6 +294,26 @@ def _slice(graph: _Graph, equation: Any, x: Value) -> Value:
     return _add(graph, "Slice", [x, *parts])
 
 
+def _split(graph: _Graph, equation: Any, x: Value) -> list[Value]:
+    axis = np.array([equation.params["axis"]])
+    ends = np.cumsum(equation.params["sizes"])
+    cuts = zip([0, *ends[:-1]], ends, strict=True)
+    return [_add(graph, "Slice", [x, np.array([a]), np.array([b]), axis]) for a, b in cuts]
+
+
+def _stack(graph: _Graph, equation: Any, *parts: Value) -> Value:
+    axis = equation.params["axis"]
+    wide = [_add(graph, "Unsqueeze", [x, np.array([axis])]) for x in parts]
+    return _add(graph, "Concat", wide, axis=axis)
+
+
+def _expm1(graph: _Graph, equation: Any, x: Value) -> Value:
+    """tanh(x / 2) (e^x + 1), which keeps its digits near 0."""
+    one, half = np.array(1, np.float32), np.array(0.5, np.float32)
+    grown = _add(graph, "Add", [_add(graph, "Exp", [x]), one])
+    return _add(graph, "Mul", [_add(graph, "Tanh", [_add(graph, "Mul", [x, half])]), grown])
+
+
 def _reduced(op: str) -> Callable[..., Value]:
     def write(graph: _Graph, equation: Any, x: Value) -> Value:
         axes = np.array(equation.params["axes"])
@@ -323,8 +344,9 @@ _PLAIN = {
 }  # fmt: skip
 """Operations that are the same in both languages."""
 
-_RULES: dict[str, Callable[..., Value]] = {
+_RULES: dict[str, Callable[..., Value | list[Value]]] = {
     "broadcast_in_dim": _broadcast,
+    "clamp": lambda g, e, low, x, high: _add(g, "Min", [_add(g, "Max", [x, low]), high]),
     "concatenate": lambda g, e, *x: _add(g, "Concat", x, axis=e.params["dimension"]),
     "convert_element_type": _converted,
     "copy": lambda g, e, x: x,
@@ -333,7 +355,7 @@ _RULES: dict[str, Callable[..., Value]] = {
     "exp2": lambda g, e, x: _add(
         g, "Exp", [_add(g, "Mul", [x, np.array(math.log(2), np.float32)])]
     ),
-    "expm1": lambda g, e, x: _add(g, "Sub", [_add(g, "Exp", [x]), np.array(1, np.float32)]),
+    "expm1": _expm1,
     "gather": _gather,
     "integer_pow": _power,
     "log1p": lambda g, e, x: _add(g, "Log", [_add(g, "Add", [x, np.array(1, np.float32)])]),
@@ -346,8 +368,10 @@ _RULES: dict[str, Callable[..., Value]] = {
     "scatter-add": _scatter_add,
     "select_n": lambda g, e, which, no, yes: _add(g, "Where", [which, yes, no]),
     "slice": _slice,
+    "split": _split,
     "square": lambda g, e, x: _add(g, "Mul", [x, x]),
     "squeeze": lambda g, e, x: _reshaped(g, x, e.outvars[0].aval.shape),
+    "stack": _stack,
     "stop_gradient": lambda g, e, x: x,
     "transpose": lambda g, e, x: _add(g, "Transpose", [x], perm=e.params["permutation"]),
 }

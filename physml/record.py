@@ -62,7 +62,7 @@ def origin(package: str, config: Any) -> dict[str, Any]:
     return {
         "code_sha256": code_sha256(package),
         "data_sha256": data_sha256(config),
-        "devices": jax.local_device_count(),
+        "devices": jax.device_count(),
     }
 
 
@@ -113,7 +113,8 @@ def set_run_aside(folder: Path) -> Path:
     aside.mkdir()
     # The checkpoints go last: while they stand, a call that was killed here is made again.
     names = ("results.json", "results.npz", "figures", "metrics.jsonl", "checkpoints")
-    for path in (*sorted(folder.glob("*.root")), *(folder / name for name in names)):
+    others = (*sorted(folder.glob("*.root")), *sorted(folder.glob("applied-*")))
+    for path in (*others, *(folder / name for name in names)):
         if path.exists():
             path.rename(aside / path.name)
     return aside
@@ -164,9 +165,12 @@ def write_metrics(log: BinaryIO, step: int, metrics: Mapping[str, float]) -> Non
 
 
 def read_metrics(folder: Path) -> dict[str, np.ndarray]:
-    """The log of a finished fit: metric -> (n, 2) array of step and value."""
+    """The log of a fit: metric -> (n, 2) array of step and value; empty without a log."""
     found: dict[str, list[tuple[float, float]]] = {}
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+    path = folder / "metrics.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines(True) if path.exists() else ():
+        if not line.endswith("\n"):
+            break  # a run that is at it has not written the rest yet
         record = json.loads(line)
         step = record.pop("step")
         for name, value in record.items():

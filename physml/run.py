@@ -1,8 +1,8 @@
 """What an experiment is, and the commands that are the same for every experiment.
 
 `python -m experiments.NAME {reproduce,train,evaluate,figures} [PRESET] [--options]` calls
-`main("experiments.NAME")`. The package holds `config.py` (a frozen dataclass `Config` and its
-`PRESETS`; imports nothing heavy, so that `--help` is quick) and `experiment.py` (`EXPERIMENT`).
+`main("experiments.NAME")`. The package holds `config.py` (see `physml.arguments`) and
+`experiment.py` (`EXPERIMENT`).
 
 Exit codes: 0 done; 1 a claim fell outside its interval; 2 bad input, one line says which;
 75 stopped by SIGTERM and 130 by Ctrl-C: the fit has saved itself, the same command goes on.
@@ -11,39 +11,31 @@ Exit codes: 0 done; 1 a claim fell outside its interval; 2 bad input, one line s
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import difflib
-import hashlib
 import importlib
-import io
-import json
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, NotRequired, TypedDict
 
+from physml import cluster, folder, processes
+from physml.arguments import Request, parse, plain
 from physml.claims import Claim, check_claims, report
-from physml.errors import ConfigError, DataError, PhysmlError
-from physml.options import applied, as_fitted
+from physml.errors import ConfigError, PhysmlError
+from physml.options import as_fitted
+from physml.signals import PREEMPTED, ending, stopping
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
     from physml.backend import Kernel
-    from physml.train import Objective, Splits, TrainState
-
-COMMANDS = {
-    "reproduce": "train, evaluate, draw, and compare every claim with its interval",
-    "train": "fit only; a finished fit in the same folder is kept",
-    "evaluate": "measure a finished fit, draw, and compare the claims",
-    "figures": "draw again from the results in the folder; never trains",
-}
+    from physml.train import Judge, Objective, Splits, TrainState
 
 
-PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: a batch system may start the same command again
+def never(_step: int, _value: float) -> bool:
+    """Judge no fit hopeless."""
+    return False
 
 
 class Results(TypedDict):
@@ -69,35 +61,19 @@ class Experiment(NamedTuple):
     figures: Callable[[Results], Mapping[str, Figure]]
     claims: Mapping[str, tuple[Claim, ...]]
     kernels: Callable[[], tuple[Kernel, ...]] = tuple  # hot ones, compared with NumPy at the head
-
-
-class Request(NamedTuple):
-    """A parsed command line."""
-
-    package: str
-    command: str
-    preset: str
-    config: Any
-    run_dir: Path
-
-    @property
-    def fitted(self) -> Any:
-        """The options of the fit: without what it is applied to."""
-        return as_fitted(self.config)
-
-    @property
-    def folder(self) -> Path:
-        """Where results go: the run's folder, or one within it for what the fit is applied to."""
-        if not applied(self.config):
-            return self.run_dir
-        return self.run_dir / f"applied-{_digest(self.config)}"
+    # Its own commands: config, best state of the finished fit, folder to write to.
+    commands: Mapping[str, Callable[[Any, TrainState, Path], None]] = MappingProxyType({})
+    # Preset -> reader of weights that come with the project, for runs without a fit of their own.
+    weights: Mapping[str, Callable[[Any], TrainState]] = MappingProxyType({})
+    # Labels of the train rows; those with the same one are never on both sides of a fold.
+    groups: Callable[[Any, Splits], np.ndarray] | None = None
 
 
 def main(package: str, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command of the experiment in `package`, and exit with its code."""
     try:
         request = parse(package, sys.argv[1:] if arguments is None else list(arguments))
-        with _terminated_by(lambda *_: sys.exit(PREEMPTED)):
+        with ending(), processes.quiet():
             sys.exit(execute(request))
     except (PhysmlError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -113,118 +89,6 @@ def main(package: str, arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(130)
 
 
-def parse(package: str, arguments: list[str]) -> Request:
-    """Command, preset and options.
-
-    Raises:
-        ConfigError: an unknown command, preset or option, or a value of the wrong type.
-        SystemExit: after `--help`.
-    """
-    module = importlib.import_module(f"{package}.config")
-    presets: Mapping[str, Any] = module.PRESETS
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_usage(package, module.__doc__ or "", presets))
-        sys.exit(0)
-    command, *rest = arguments
-    if command not in COMMANDS:
-        raise ConfigError(command, "is no command", _suggest(command, COMMANDS))
-    preset = rest.pop(0) if rest and not rest[0].startswith("-") else "default"
-    if preset not in presets:
-        raise ConfigError(preset, "is no preset", _suggest(preset, presets))
-    run_dir, rest = _take_run_dir(rest)
-    config = _options(f"python -m {package} {command} {preset}", presets[preset], rest)
-    name = package.rpartition(".")[2]
-    _plain(config)  # refuses values that are out of range, before any work
-    for option in applied(config):
-        if command not in ("evaluate", "figures"):
-            what = f"is nothing that {command} takes"
-            raise ConfigError(_named(option), what, "train first, then evaluate with it")
-    default = Path("runs") / name / f"{preset}-{_digest(as_fitted(config))}"
-    return Request(package, command, preset, config, run_dir or default)
-
-
-def _suggest(word: str, choices: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(word, list(choices), n=1)
-    return _maybe(near, f"use one of {', '.join(choices)}")
-
-
-def _usage(package: str, about: str, presets: Mapping[str, Any]) -> str:
-    lines = [about.strip(), "", f"usage: python -m {package} COMMAND [PRESET] [--options]", ""]
-    lines += [f"  {name:10s} {text}" for name, text in COMMANDS.items()]
-    lines += ["", f"presets: {', '.join(presets)} (default: default)"]
-    lines += ["", "--run-dir DIR names the folder of results; the same folder again resumes."]
-    lines += [f"Options with their meaning: python -m {package} COMMAND PRESET --help"]
-    return "\n".join(lines)
-
-
-def _take_run_dir(arguments: list[str]) -> tuple[Path | None, list[str]]:
-    for place, word in enumerate(arguments):
-        name, equals, value = word.partition("=")
-        if name != "--run-dir":
-            continue
-        after = place + 1 if equals else place + 2
-        value = value if equals else "".join(arguments[place + 1 : after])
-        if not value or value.startswith("-"):
-            raise ConfigError("--run-dir", "names no folder", "give one after it")
-        return Path(value), arguments[:place] + arguments[after:]
-    return None, arguments
-
-
-def _options(prog: str, default: Any, arguments: list[str]) -> Any:
-    """Parse the options of a config with tyro; its boxed messages become one line."""
-    import tyro
-
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
-                type(default), default=default, args=arguments, prog=prog,
-                description="--run-dir DIR names the folder of results; the same again resumes.",
-            )  # fmt: skip
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-    lines = [line.strip(" │|") for line in complaint.getvalue().splitlines()]
-    said = next((x for x in lines[1:] if x and x.strip("-─╭╮╰╯ ")), "the options are wrong")
-    named = [line.split()[0] for line in lines if line.startswith("--") and line.strip("-─")]
-    if said.startswith("Unrecognized options: --"):  # tyro lists the value as one more option
-        said = said.partition(",")[0]
-        raise ConfigError("options", said, _maybe(named, f"see {prog} --help"))
-    raise ConfigError("options", said.rstrip("."), f"see {prog} --help")
-
-
-def _maybe(near: Sequence[str], otherwise: str) -> str:
-    return f"perhaps you meant {near[0]}" if near else otherwise
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    """The config as strict JSON values.
-
-    Raises:
-        ConfigError: a value is not finite, or the seed is out of range.
-    """
-    from physml.io.manifest import dumps
-
-    seed = getattr(config, "seed", 0)
-    if not 0 <= seed < 2**32:
-        raise ConfigError("--seed", f"is {seed}", "give an integer from 0 to 2^32 - 1")
-    plain: dict[str, Any] = {}
-    for name, value in dataclasses.asdict(config).items():
-        try:
-            plain[name] = json.loads(dumps(value))
-        except ValueError as error:
-            raise ConfigError(_named(name), f"is {value}", "give a finite number") from error
-    return plain
-
-
-def _named(field: str) -> str:
-    return f"--{field.replace('_', '-')}"
-
-
-def _digest(config: Any) -> str:
-    return hashlib.sha256(repr(config).encode()).hexdigest()[:8]
-
-
 def execute(request: Request) -> int:
     """Do what a request asks for and return the exit code.
 
@@ -234,24 +98,47 @@ def execute(request: Request) -> int:
     """
     from physml import record
 
+    if request.command == "status":
+        from physml import status
+
+        status.show([Path(word) for word in request.words], request.run_dir)
+        return 0
+    if request.command == "submit":
+        _submit(request)
+        return 0
     experiment: Experiment = importlib.import_module(f"{request.package}.experiment").EXPERIMENT
-    _refuse_foreign(request)
+    if request.command == "sweep":
+        from physml import sweep
+
+        processes.start(experiment.objective(request.config).compiled)
+        sweep.work(request, experiment)
+        return 0
+    folder.refuse_foreign(request)
     if request.command == "figures":
         _draw(request, experiment, record.read_results(request.folder))
         return 0
-    _check_writable(request.run_dir)
+    folder.check_writable(request.run_dir)
     from physml import backend
 
-    _cache_compilations()
-    if experiment.objective(request.config).compiled:
-        _use_all_cores()
-    if request.command == "evaluate":
-        _refuse_unfinished(request)
-    with _locked(request):
+    processes.start(experiment.objective(request.config).compiled)
+    shipped = _shipped(request, experiment)
+    if request.command not in ("reproduce", "train") and shipped is None:
+        folder.refuse_unfinished(request)
+    with folder.held(request) if processes.writes() else contextlib.nullcontext():
         backend.check(experiment.kernels())
         splits = experiment.load(request.config)
-        best = _fitted(request, experiment, splits)
-        if request.command == "train":
+        if shipped is None:
+            best = fitted(request, experiment, splits)
+        else:
+            best = shipped(request.config)
+            if processes.writes():
+                folder.note(request, {"weights": "come with the project"})
+        processes.leave()
+        if request.command == "train" or not processes.writes():
+            return 0
+        if request.command in experiment.commands:
+            folder.note_applied(request)
+            experiment.commands[request.command](request.config, best, request.folder)
             return 0
         results = experiment.evaluate(request.config, best, splits)
         rows = check_claims(claimed(request, experiment), results["numbers"])
@@ -266,6 +153,31 @@ def execute(request: Request) -> int:
     return report(rows)
 
 
+def _submit(request: Request) -> None:
+    """Hand over a job; what it could not do is refused here.
+
+    Raises:
+        ConfigError: several processes for host code, or for a sweep; see `search.plan`.
+    """
+    job, elements = request.job, 0
+    words = [sys.executable, "-m", request.package, request.to_run, request.preset]
+    words += [*request.words, "--run-dir", str(request.run_dir)]
+    if request.to_run == "sweep":
+        from physml.search import plan
+
+        elements = plan(request).trials
+        words += [] if request.sweep.take else ["--sweep.take=1"]
+    if job.nodes * job.processes > 1:  # only then is the experiment worth its import
+        made = importlib.import_module(f"{request.package}.experiment").EXPERIMENT
+        if request.to_run == "sweep" or not made.objective(request.config).compiled:
+            what = "cannot be shared by several processes"
+            raise ConfigError(f"this {request.to_run}", what, "ask for one node and one task")
+    folder.check_writable(request.run_dir)
+    name = f"{request.package.rpartition('.')[2]}-{request.preset}"
+    text = cluster.script(job, name, words, request.run_dir, elements)
+    cluster.submit(job, text, request.run_dir / "submit.sh")
+
+
 def claimed(request: Request, experiment: Experiment) -> tuple[Claim, ...]:
     """Claims of the preset; none once an option differs from it."""
     if request.config != experiment.presets[request.preset]:
@@ -276,13 +188,9 @@ def claimed(request: Request, experiment: Experiment) -> tuple[Claim, ...]:
 def _write(request: Request, results: Results, claims: Sequence[Mapping[str, Any]]) -> None:
     """Numbers, arrays with the log of the fit, and tables, in the folder of the request."""
     from physml import record
-    from physml.io.manifest import write_bytes, write_json
+    from physml.io.manifest import write_bytes
 
-    if request.folder != request.run_dir:
-        request.folder.mkdir(exist_ok=True)
-        write_json(request.folder / "config.json", _plain(request.config))
-        environment = record.environment(request.package, request.config)
-        write_json(request.folder / "environment.json", environment)
+    folder.note_applied(request)
     record.write_tables(request.folder, results.get("tables", {}))
     for name, content in results.get("files", {}).items():
         write_bytes(request.folder / name, content)
@@ -291,180 +199,73 @@ def _write(request: Request, results: Results, claims: Sequence[Mapping[str, Any
     record.write_results(request.folder, joined, claims)
 
 
-def _refuse_unfinished(request: Request) -> None:
+def _shipped(request: Request, experiment: Experiment) -> Callable[[Any], TrainState] | None:
+    """The reader of weights that come with the project, where the request is to use them."""
     from physml import checkpoint
 
-    found = checkpoint.latest(request.run_dir / "checkpoints", "step")
-    if found is None or not found.metadata["place"]["finished"]:
-        what = "holds no finished fit"
-        raise DataError(request.run_dir, what, "run train with this folder first")
+    if request.command in ("reproduce", "train") or request.preset not in experiment.weights:
+        return None
+    if request.fitted != as_fitted(experiment.presets[request.preset]):
+        return None
+    if checkpoint.latest(request.run_dir / "checkpoints", "step") is not None:
+        return None
+    text = f"{request.run_dir} holds no fit: using the weights that come with the project"
+    print(text, file=sys.stderr)
+    return experiment.weights[request.preset]
 
 
-def _cache_compilations() -> None:
-    """Keep compiled code between runs, where the user has not said otherwise."""
-    import jax
-
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if jax.config.values["jax_compilation_cache_dir"] is None and not home.startswith("~"):
-        jax.config.update("jax_compilation_cache_dir", os.path.join(home, "physml", "jax"))
-
-
-def _use_all_cores() -> None:
-    """On CPU, one device per core that we may use, up to 8: batches are then shared among them.
-
-    One device with as many threads takes 1.6 times as long on two cores (sparse network, 64 rows).
-    """
-    import jax
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if jax.config.values["jax_num_cpu_devices"] == -1:
-        with contextlib.suppress(RuntimeError):  # devices are in use already: leave them
-            jax.config.update("jax_num_cpu_devices", min(cores or 1, 8))
-
-
-def _check_writable(folder: Path) -> None:
-    """Refuse a run folder that cannot be made, before any work.
-
-    Raises:
-        ConfigError: a file stands in the way, or the folder above is read-only.
-    """
-    nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise ConfigError(folder, "cannot be written", "name another --run-dir")
-
-
-def _refuse_foreign(request: Request) -> None:
-    from physml.io.manifest import read_json
-
-    noted = request.run_dir / "config.json"
-    if noted.exists() and read_json(noted) != _plain(request.fitted):
-        what = "belongs to a run with other options"
-        raise ConfigError(request.run_dir, what, "name another --run-dir")
-    if request.command == "figures" and not noted.exists():
-        raise DataError(request.run_dir, "holds no run", "run reproduce with this folder first")
-
-
-@contextlib.contextmanager
-def _locked(request: Request) -> Iterator[None]:
-    """Make the run folder and hold it; a folder that nothing came of is removed again.
-
-    Raises:
-        ConfigError: another run holds it, or it belongs to a run with other options.
-    """
-    import fcntl
-
-    folder = request.run_dir.absolute()
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            what = "is in use by another run"
-            raise ConfigError(request.run_dir, what, "wait, or name another --run-dir") from None
-        try:
-            _refuse_foreign(request)  # again: it may have become another's while we waited
-            yield
-        finally:
-            if not (folder / "config.json").exists() and made:
-                (folder / ".lock").unlink(missing_ok=True)
-                for path in made:
-                    with contextlib.suppress(OSError):  # something else has been put there
-                        path.rmdir()
-
-
-def _fitted(request: Request, experiment: Experiment, splits: Splits) -> TrainState:
+def fitted(
+    request: Request,
+    experiment: Experiment,
+    splits: Splits,
+    judge: Judge = never,
+) -> TrainState:
     """The best state of the fit in the folder: finished, gone on with, or begun.
 
     A finished fit is made again when code or data have changed since; an unfinished one when the
     data have. What was there is set aside.
     """
     from physml import record
-    from physml.io.manifest import write_json
-    from physml.train import fit
 
-    origin = {**record.origin(request.package, request.fitted), "config": _plain(request.fitted)}
-    _keep_or_set_aside(request, origin)
-    if request.folder == request.run_dir:
-        environment = record.environment(request.package, request.fitted)
-        write_json(request.run_dir / "config.json", origin["config"])
-        write_json(request.run_dir / "environment.json", environment)
-    with _stopping() as asked:
-        seed = int(getattr(request.config, "seed", 0))
-        result = fit(
-            experiment.objective(request.config), splits, seed, request.run_dir, origin,
-            stop=lambda: bool(asked),
-        )  # fmt: skip
-    if not result.finished:
-        print("stopped and saved; the same command goes on", file=sys.stderr)
-        sys.exit(asked[0])
-    return result.best
+    origin = {**record.origin(request.package, request.fitted), "config": plain(request.fitted)}
+    if processes.writes():
+        folder.make_room(request, origin)
+        if request.folder == request.run_dir:
+            folder.note(request)
+    processes.gather(0.0)  # no other process reads the folder before
+    objective = experiment.objective(request.config)
+    return fit_or_exit(objective, splits, request, request.run_dir, origin, judge)
 
 
-def _keep_or_set_aside(request: Request, origin: Mapping[str, Any]) -> None:
-    """Say what becomes of the fit in the folder, and make room for a new one where it is stale.
+def fit_or_exit(
+    objective: Objective,
+    splits: Splits,
+    request: Request,
+    place: Path,
+    origin: Mapping[str, Any],
+    judge: Judge = never,
+) -> TrainState:
+    """The best state of a fit in a folder.
 
     Raises:
-        ConfigError: it was made with other options.
+        SystemExit: a signal has stopped it; it is saved.
     """
-    from physml import checkpoint, record
+    from physml.train import fit
 
-    folder = request.run_dir / "checkpoints"
-    found = checkpoint.latest(folder, "step")
-    if found is None:
-        return
-    changed = [name for name in origin if found.metadata["origin"].get(name) != origin[name]]
-    if "config" in changed:
-        what = "holds a fit with other options"
-        raise ConfigError(request.run_dir, what, "name another --run-dir")
-    note = f"; since then changed: {', '.join(changed)}" if changed else ""
-    finished = bool(found.metadata["place"]["finished"])
-    stale = (
-        bool({"data_sha256", "code_sha256"} & set(changed))
-        if finished
-        else "data_sha256" in changed
-    )
-    if stale and request.command != "evaluate":
-        earlier = record.set_run_aside(request.run_dir)
-        print(f"the earlier fit is now in {earlier}{note}; fitting again", file=sys.stderr)
-    elif finished:
-        print(f"the fit in {folder} is finished and kept{note}", file=sys.stderr)
-    else:
-        print(f"going on from {found.path}{note}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[list[int]]:
-    """A list that SIGTERM and the first Ctrl-C put their exit code in; a second Ctrl-C breaks."""
-    asked: list[int] = []
-
-    def interrupt(*_: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(130)
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        with _terminated_by(lambda *_: asked.append(PREEMPTED)):
-            yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _terminated_by(handler: Callable[..., Any]) -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    seed = int(getattr(request.config, "seed", 0))
+    with stopping() as asked:
+        result = fit(objective, splits, seed, place, origin, asked.stop, judge)
+    if asked.codes or not result.finished:
+        print("stopped and saved; the same command goes on", file=sys.stderr)
+        sys.exit(asked.codes[0] if asked.codes else PREEMPTED)
+    return result.best
 
 
 def _draw(request: Request, experiment: Experiment, results: Results) -> None:
     from physml import plots
 
-    folder = request.folder / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    drawn = request.folder / "figures"
+    drawn.mkdir(parents=True, exist_ok=True)
     for name, figure in experiment.figures(results).items():
-        plots.save(figure, folder / f"{name}.png")
-    print(f"figures in {folder}", file=sys.stderr)
+        plots.save(figure, drawn / f"{name}.png")
+    print(f"figures in {drawn}", file=sys.stderr)

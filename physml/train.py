@@ -8,12 +8,12 @@ back to the step of the checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,11 @@ import numpy as np
 
 from physml import checkpoint
 from physml.errors import ConfigError, DataError, TrainingError
+from physml.processes import gather, tasks, writes
 from physml.progress import progress
 from physml.record import log_place, open_log, write_metrics
+from physml.sharing import stepper
+from physml.signals import NEVER, Stop, Stopped
 
 Batch = Mapping[str, Any]
 """Name -> array; rows along the first axis when the objective works in batches."""
@@ -32,6 +35,9 @@ Splits = Mapping[str, Batch]
 
 Metrics = Mapping[str, Any]
 """Name -> scalar; every one must be finite."""
+
+Judge = Callable[[int, float], bool]
+"""(step, monitored value) after each evaluation -> whether the fit is hopeless and ends here."""
 
 
 class TrainState(NamedTuple):
@@ -73,6 +79,7 @@ class Place(NamedTuple):
     log_bytes: int = 0  # length of the log
     log_sha256: str = ""
     finished: bool = False
+    unevaluated: bool = False  # the evaluation after the last step was broken off
 
 
 def fit(
@@ -81,9 +88,12 @@ def fit(
     seed: int,
     folder: Path | None = None,
     origin: Mapping[str, Any] | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Stop = NEVER,
+    judge: Judge = lambda step, value: False,
 ) -> Fit:
     """Take all steps of an objective, or those that are left of them.
+
+    Of several processes, each takes its share of the rows of a batch, and one writes.
 
     Args:
         objective: what to fit.
@@ -91,68 +101,132 @@ def fit(
         seed: of the initial state, the order of the batches and all random keys, 0 <= seed < 2^32.
         folder: gets metrics.jsonl and checkpoints/; a fit begun there goes on. None: keep nothing.
         origin: noted in every checkpoint: what the fit depends on.
-        stop: asked after every step; once True, the fit saves itself and returns unfinished.
+        stop: asked after every step and within evaluations; once it says so, the fit saves itself
+            and returns unfinished. An evaluation that was broken off is made again.
+        judge: see `Judge`.
 
     Raises:
         TrainingError: a metric is not finite (names the step and its rows; the checkpoints before
-            it stay), or batches change their shape and would compile the step again.
+            it stay), batches change their shape and would compile the step again, or processes
+            find different checkpoints.
         ConfigError: the batch size does not fit the train split, or the fit in the folder has
             another seed.
         DataError: no checkpoint in the folder can be read, the best one is missing, or they belong
             to another model.
     """
-    train, held_out = splits["train"], splits.get("validation")
-    state, best, place = _begin(objective, train, seed, folder)
-    advance = _stepper(objective, train)
-    with open_log(folder, place.log_bytes, place.log_sha256) as log:
-        waiting = None
-        for step in _steps_left(objective, int(state.step), place):
+    train, alone = splits["train"], tasks() == 1
+    with contextlib.ExitStack() as opened:
+        first = opened.enter_context(contextlib.ExitStack())  # until the first step is done
+        first.enter_context(stop.nothing_new())
+        at = _begin(objective, train, seed, folder)
+        own = folder if writes() else None
+        log = opened.enter_context(open_log(own, at.place.log_bytes, at.place.log_sha256))
+        about = {"seed": seed, "origin": dict(origin or {})}
+        course = _Course(objective, splits.get("validation"), own, log, about, stop, judge)
+        advance = stepper(objective, train)
+        asked, waiting = False, None
+        if at.place.unevaluated:
+            first.close()
+            at, asked = _pause(course, at, asked)
+        for step in () if asked else _steps_left(objective, int(at.state.step), at.place):
             rows = batch_rows(seed, step - 1, train, objective.batch_size)
-            state, metrics = advance(state, rows)
+            state, metrics, told = advance(at.state, rows, not alone and stop.asked())
+            first.close()
+            at = at._replace(state=state)
+            asked = alone and stop.asked()
             if waiting is not None:  # read one step late, so that the device need not wait for us
-                write_metrics(log, *_checked(*waiting))
-            waiting = step, metrics, rows
-            due, asked = _due(objective, step), stop()
-            if not due and not asked:
+                asked |= _noted(log, waiting)
+            waiting = _Taken(step, metrics, rows, told)
+            if not _due(objective, step) and not asked:
                 continue
-            write_metrics(log, *_checked(*waiting))
+            asked |= _noted(log, waiting)
             waiting = None
-            if due and held_out is not None:
-                value = _evaluated(objective, state, held_out, step, log)
-                if place.best is None or value < place.best:
-                    place = place._replace(best=value, best_step=step)
-                    best = jax.device_get(state)
-                    _save(folder, "best", best, {"step": step})
-            finished = step == objective.steps or _hopeless(objective, step, place)
-            place = place._replace(finished=finished, **log_place(log))
-            about = {"place": place._asdict(), "seed": seed, "origin": dict(origin or {})}
-            _save(folder, "step", state, about)
-            if finished or asked:
+            at, asked = _pause(course, at, asked)
+            if at.place.finished or asked:
                 break
-    return Fit(state, state if place.best is None else best, place.finished)
+    state = at.state if alone else jax.device_get(at.state)
+    return Fit(state, state if at.place.best is None else at.best, at.place.finished)
 
 
-def _begin(
-    objective: Objective, train: Batch, seed: int, folder: Path | None
-) -> tuple[TrainState, TrainState, Place]:
+class _Course(NamedTuple):
+    """What stays the same during a fit."""
+
+    objective: Objective
+    held_out: Batch | None
+    folder: Path | None  # None: this process writes nothing
+    log: BinaryIO
+    about: Mapping[str, Any]  # noted in checkpoints
+    stop: Stop
+    judge: Judge
+
+
+class _Standing(NamedTuple):
+    """What changes with the steps."""
+
+    state: TrainState
+    best: TrainState
+    place: Place
+
+
+class _Taken(NamedTuple):
+    """A step that the device may still be at."""
+
+    step: int
+    metrics: Metrics
+    rows: np.ndarray | None
+    told: Any  # whether a process has been asked to stop, as all processes know it
+
+
+def _noted(log: BinaryIO, taken: _Taken) -> bool:
+    """Wait for a step and log its metrics; True when a process had been asked to stop."""
+    write_metrics(log, *_checked(*taken[:3]))
+    return bool(taken.told)
+
+
+def _begin(objective: Objective, train: Batch, seed: int, folder: Path | None) -> _Standing:
     """The initial state, or the latest and the best one in the folder."""
     state = objective.init(jax.random.PRNGKey(seed), train)
     # Under jit, Python numbers would be weakly typed in the first step and compile it twice.
     state = jax.device_get(jax.tree.map(jnp.asarray, state) if objective.compiled else state)
     found = checkpoint.latest(folder / "checkpoints", "step") if folder else None
+    steps = gather(-1 if found is None else int(found.tree["step"]))
+    if (steps != steps[0]).any():
+        what = "is not the same for all processes"
+        raise TrainingError(folder, what, "give a folder that all nodes share, or start again")
     if folder is None or found is None:
-        return state, state, Place()
+        return _Standing(state, state, Place())
     if found.metadata["seed"] != seed:
         what = f"is of seed {found.metadata['seed']}, not {seed}"
         raise ConfigError(found.path, what, "use its seed, or another folder")
     place, latest = Place(**found.metadata["place"]), checkpoint.into(state, found)
     if place.best_step is None:
-        return latest, latest, place
+        return _Standing(latest, latest, place)
     path = _path(folder, "best", place.best_step)
     if not path.exists():  # an earlier one would not be the best, and could not be told from it
         raise DataError(path, "is missing", "restore it, or move the folder away and fit again")
     best = checkpoint.latest(path.parent, "best", place.best_step)
-    return latest, checkpoint.into(state, best) if best else latest, place
+    return _Standing(latest, checkpoint.into(state, best) if best else latest, place)
+
+
+def _pause(course: _Course, at: _Standing, asked: bool) -> tuple[_Standing, bool]:
+    """Evaluate where that is due, and save; the second value says whether to stop here."""
+    objective, (state, best, place) = course.objective, at
+    step, judged = int(state.step), False
+    if course.held_out is not None and _due(objective, step):
+        value = _evaluated(course, course.held_out, state, step, asked)
+        asked = value is None
+        place = place._replace(unevaluated=asked)
+        if value is not None:
+            if place.best is None or value < place.best:
+                place = place._replace(best=value, best_step=step)
+                best = jax.device_get(state)
+                _save(course.folder, "best", best, {"step": step})
+            judged = bool(gather(course.judge(step, value))[0])
+    ends = step == objective.steps or judged or _hopeless(objective, step, place)
+    place = place._replace(finished=ends and not place.unevaluated, **log_place(course.log))
+    _save(course.folder, "step", state, {"place": place._asdict(), **course.about})
+    gather(step)  # until it is saved, no process leaves, for srun would end the others with it
+    return _Standing(state, best, place), asked or (tasks() == 1 and course.stop.asked())
 
 
 def _save(folder: Path | None, kind: str, state: TrainState, metadata: Mapping[str, Any]) -> None:
@@ -223,53 +297,6 @@ def in_batches(
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
-def _stepper(objective: Objective, train: Batch) -> Callable[..., tuple[TrainState, Metrics]]:
-    """(state, rows) -> (state, metrics); compiled once, the batch spread over all local devices."""
-    if not objective.compiled:
-        return lambda state, rows: objective.step(state, _take(train, rows))
-    mesh = jax.sharding.Mesh(np.array(_sharing(objective.batch_size)), ("rows",))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
-    step = jax.jit(_once(objective.step), out_shardings=everywhere, donate_argnums=0)
-    whole = jax.device_put(dict(train), everywhere) if objective.batch_size is None else None
-
-    def advance(state: TrainState, rows: np.ndarray | None) -> tuple[TrainState, Metrics]:
-        batch = whole if rows is None else jax.device_put(_take(train, rows), spread)
-        return cast("tuple[TrainState, Metrics]", step(jax.device_put(state, everywhere), batch))
-
-    return advance
-
-
-def _sharing(batch_size: int | None) -> list[Any]:
-    """Local devices that share a batch equally: all, or as many as divide it."""
-    devices: list[Any] = list(jax.local_devices())
-    if batch_size is None:
-        return devices
-    count = next(k for k in range(len(devices), 0, -1) if batch_size % k == 0)
-    if count < len(devices):
-        text = f"a batch of {batch_size} uses {count} of {len(devices)} devices"
-        print(f"{text}: give a multiple of {len(devices)}", file=sys.stderr)
-    return devices[:count]
-
-
-def _once(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function; a second trace of it, which would be a second compilation, is refused."""
-    shapes: list[Any] = []
-
-    def traced(state: TrainState, batch: Batch) -> Any:
-        shapes.append({name: array.shape for name, array in batch.items()})
-        if len(shapes) > 1:
-            what = f"would compile again: batches {shapes[0]}, then {shapes[1]}"
-            raise TrainingError("training step", what, "give every batch the same shapes and types")
-        return step(state, batch)
-
-    return traced
-
-
-def _take(train: Batch, rows: np.ndarray | None) -> Batch:
-    return train if rows is None else {name: array[rows] for name, array in train.items()}
-
-
 def _due(objective: Objective, step: int) -> bool:
     every = objective.evaluate_every
     return step == objective.steps or (every > 0 and step % every == 0)
@@ -282,15 +309,25 @@ def _hopeless(objective: Objective, step: int, place: Place) -> bool:
 
 
 def _evaluated(
-    objective: Objective, state: TrainState, split: Batch, step: int, log: BinaryIO
-) -> float:
-    """Log the metrics on held-out rows and return the monitored one."""
-    _, values = _checked(step, objective.evaluate(state, split), None)
-    if objective.monitor not in values:
-        what, remedy = f"{objective.monitor} is not evaluated", f"use {', '.join(values)}"
+    course: _Course, split: Batch, state: TrainState, step: int, asked: bool
+) -> float | None:
+    """Log the metrics on held-out rows and return the monitored one; None when it was broken off.
+
+    Every process evaluates all rows; the value of the first counts.
+    """
+    monitor, values = course.objective.monitor, None
+    with contextlib.suppress(Stopped), course.stop.at_once():
+        if not asked:
+            own = state if tasks() == 1 else jax.device_get(state)
+            _, values = _checked(step, course.objective.evaluate(own, split), None)
+    if values is not None and monitor not in values:
+        what, remedy = f"{monitor} is not evaluated", f"use {', '.join(values)}"
         raise ConfigError("monitor", what, remedy)
-    write_metrics(log, step, {f"validation_{name}": value for name, value in values.items()})
-    return values[objective.monitor]
+    found = gather(math.nan if values is None else values[monitor])
+    if values is None or np.isnan(found).any():
+        return None
+    write_metrics(course.log, step, {f"validation_{name}": v for name, v in values.items()})
+    return float(found[0])
 
 
 def _checked(step: int, metrics: Metrics, rows: np.ndarray | None) -> tuple[int, dict[str, float]]:

@@ -20,8 +20,9 @@ ONLY = {
     "uproot": ("io/root.py",),
     "awkward": ("io/root.py",),
     "h5py": ("io/hdf5.py",),
-    "tyro": ("run.py",),
+    "tyro": ("arguments.py",),
     "orbax": ("checkpoint.py",),
+    "optuna": ("search.py",),
 }
 
 
@@ -79,6 +80,7 @@ def test_imports_keep_the_rules(path):
         ("atoms/defects.py", "import uproot"),
         ("search.py", "import tyro"),
         ("train.py", "import orbax.checkpoint"),
+        ("sweep.py", "import optuna"),
         ("run.py", "from experiments import iron_entropy"),
         ("atoms/relax.py", "from . import neighbors"),
     ],

@@ -21,6 +21,7 @@ from physml import checkpoint, descent
 from physml.errors import ConfigError
 from physml.options import Descent
 from physml.record import read_metrics
+from physml.signals import Stop
 from physml.train import fit
 
 OPTIONS = Descent(
@@ -85,7 +86,7 @@ def test_a_fit_stopped_every_few_steps_ends_with_the_same_bits(tmp_path, whole, 
         return calls[0] % every == 0
 
     runs = 1
-    while not fit(network(OPTIONS), SPLITS, seed=3, folder=tmp_path, stop=stop).finished:
+    while not fit(network(OPTIONS), SPLITS, seed=3, folder=tmp_path, stop=Stop(stop)).finished:
         runs += 1
     assert runs >= 24 // every
     assert files(tmp_path) == whole
@@ -110,9 +111,9 @@ def test_a_full_disk_while_saving_loses_nothing(tmp_path, whole, monkeypatch):
 
 
 def test_a_damaged_last_checkpoint_costs_steps_but_no_bits(tmp_path, whole, capsys):
-    fit(
-        network(OPTIONS), SPLITS, seed=3, folder=tmp_path, stop=iter([False] * 16 + [True]).__next__
-    )
+    # Asked after each step, and after the saves at 5, 10 and 15.
+    stop = Stop(iter([False] * 19 + [True]).__next__)
+    fit(network(OPTIONS), SPLITS, seed=3, folder=tmp_path, stop=stop)
     damaged = checkpoint.latest(tmp_path / "checkpoints", "step").path
     assert damaged.name == "step-00000017"
     victim = max((damaged / "arrays").rglob("*"), key=lambda p: p.stat().st_size * p.is_file())
@@ -189,7 +190,7 @@ def test_two_devices_compute_the_losses_of_one(tmp_path):
 
 def test_as_many_devices_as_divide_the_batch_share_it(monkeypatch, capsys):
     devices = jax.local_devices() * 4
-    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+    monkeypatch.setattr(jax, "devices", lambda: devices)
     with pytest.raises(ValueError, match="length 4"):  # four are used, of which there is one
         fit(network(replace(OPTIONS, batch_size=8)), SPLITS, seed=0)
     assert capsys.readouterr().err == ""

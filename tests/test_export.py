@@ -42,6 +42,11 @@ FUNCTIONS = {
     "two symbols": lambda x: x @ x.T,
     "largest and sums": lambda x: x.max(1) + x.sum(1) - x.min(1),
     "columns": lambda x: x[:, jnp.array([4, 0, -1])],
+    "parts": lambda x: jnp.split(x, (1, 4), axis=1)[1] * jnp.split(x, 2, axis=1)[1],
+    "limits": lambda x: jax.lax.clamp(-0.5, x, 0.25) + jax.nn.sigmoid(jnp.clip(x, 0.1, 1.0)),
+    "comparisons": lambda x: jnp.stack(
+        [f(x, x[:, :1]).sum(1) for f in (jnp.less_equal, jnp.not_equal, jnp.greater)], 1
+    ),
     "rows by number": lambda x: jnp.asarray(TABLE)[(x[:, 0] > 0).astype(jnp.int32)],
     "recomputed": jax.checkpoint(network),
 }
@@ -57,6 +62,13 @@ def test_a_function_runs_back_at_any_size(name):
         found = export.run_onnx(model, {"x": x})
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, atol=2e-6, rtol=2e-6)
+
+
+def test_exponentials_less_one_keep_their_digits():
+    """Against NumPy in float64, from where e^x - 1 would be nothing to where e^x is all."""
+    x = np.array([[0, 1e-30, 3e-8, -1e-6, 1e-3, -0.1], [1, -3, 10, -40, 80, -1e4]], np.float32)
+    model = export.onnx(lambda x: jnp.expm1(x), X, "y")
+    np.testing.assert_allclose(export.run_onnx(model, {"x": x}), np.expm1(x.astype(float)), 5e-6)
 
 
 def test_sums_of_rows_meet_in_every_node():

@@ -415,3 +415,83 @@ def test_what_a_fit_is_applied_to_is_no_part_of_fitting(command, linefit, tmp_pa
     assert linefit(command, "smoke", "--at", 3, "--run-dir", tmp_path / "run") == 2
     assert f"--at: is nothing that {command} takes" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def reading(linefit, tmp_path):
+    """The line with a command `read` of its own and weights that come with the smoke preset."""
+    edit(
+        tmp_path, "PRESETS =", 'COMMANDS = {"read": "write down the slope"}\nPRESETS =', "config.py"
+    )
+    edit(
+        tmp_path,
+        "    {name: (CLAIM,) for name in PRESETS},\n",
+        """    {name: (CLAIM,) for name in PRESETS},
+    commands={"read": lambda config, state, folder: (folder / "slope.txt").write_text(
+        f"{state.params['slope']} at {config.at}") and None},
+    weights={"smoke": lambda config: TrainState({"slope": np.array(2.125)})},
+""",
+    )
+    return linefit
+
+
+def test_a_command_of_its_own_needs_a_finished_fit(reading, tmp_path, capsys):
+    assert reading("--help") == 0
+    assert "write down the slope" in capsys.readouterr().out
+    assert reading("read", "default", "--run-dir", "out") == 2
+    assert "no finished fit" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert reading("train", "default", "--run-dir", "out") == 0
+    assert reading("read", "default", "--run-dir", "out") == 0
+    slope = float((tmp_path / "out" / "slope.txt").read_text().split()[0])
+    assert slope == pytest.approx(2.0, abs=0.1)
+    assert reading("read", "default", "--at", "3", "--run-dir", "out") == 0
+    (folder,) = (tmp_path / "out").glob("applied-*")
+    assert (folder / "slope.txt").read_text().endswith("at 3.0")
+    assert json.loads((folder / "config.json").read_text())["at"] == 3
+    assert reading("reda", "default") == 2
+    assert "perhaps you meant read" in capsys.readouterr().err
+
+
+def test_weights_that_come_with_the_project_serve_until_there_is_a_fit(reading, tmp_path, capsys):
+    for command in ("evaluate", "read"):
+        assert reading(command, "smoke", "--run-dir", "out") == 0
+        out, err = capsys.readouterr()
+        assert "FITTING" not in out and err.count("weights that come with the project") == 1
+    numbers = json.loads((tmp_path / "out" / "results.json").read_text())["numbers"]
+    assert numbers["slope"] == 2.125
+    assert (tmp_path / "out" / "slope.txt").read_text().startswith("2.125")
+    environment = json.loads((tmp_path / "out" / "environment.json").read_text())
+    assert environment["weights"] == "come with the project"
+    assert reading("evaluate", "smoke", "--noise", "0.3", "--run-dir", "other") == 2
+    assert "no finished fit" in capsys.readouterr().err
+    assert reading("train", "smoke", "--run-dir", "out") == 0
+    out, err = capsys.readouterr()
+    assert "FITTING" in out and "come with" not in err
+    assert not (tmp_path / "out" / "results.json").exists()  # it was of other weights
+    assert reading("evaluate", "smoke", "--run-dir", "out") == 0
+    assert "come with" not in capsys.readouterr().err
+    numbers = json.loads((tmp_path / "out" / "results.json").read_text())["numbers"]
+    assert numbers["slope"] != 2.125
+
+
+def test_status_says_what_became_of_runs(linefit, tmp_path, capsys):
+    assert linefit("status") == 2
+    assert "runs/linefit: is no folder" in capsys.readouterr().err
+    assert linefit("train", "smoke") == 0
+    edit(tmp_path, "slope = float(", "raise DataError('points', 'are wet', 'dry them')\n    x = (")
+    assert linefit("evaluate", "smoke", "--run-dir", "runs/linefit/wet") == 2
+    assert linefit("reproduce", "smoke", "--run-dir", "runs/linefit/wet") == 2
+    capsys.readouterr()
+    with (tmp_path / "runs" / "linefit" / "wet" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert linefit("status", "runs/linefit/wet") == 0
+        assert "wet" in (said := capsys.readouterr().out) and "running" in said
+    assert linefit("status") == 0
+    done, failed = capsys.readouterr().out.splitlines()[1:]
+    assert done.startswith("smoke-") and done.split()[1:3] == ["done", "1"]
+    assert failed.split()[:3] == ["wet", "failed", "1"] and "points: are wet; dry them" in failed
+    status = tmp_path / "runs" / "linefit" / "wet" / "status.json"
+    status.write_text(json.dumps({**json.loads(status.read_text()), "state": "running"}))
+    assert linefit("status", "runs/linefit/wet") == 0  # as SIGKILL leaves it
+    assert "killed" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import pytest
 
 from physml import record
 from physml.errors import ConfigError, DataError, TrainingError
+from physml.signals import Stop
 from physml.train import Objective, TrainState, batch_rows, fit, in_batches
 
 X = np.arange(20.0)[:, None] / 20
@@ -130,7 +131,7 @@ def test_a_missing_best_checkpoint_and_another_seed_are_refused(tmp_path):
 
 @pytest.mark.parametrize("damage", [lambda log: b"", lambda log: log.replace(b"1", b"2")])
 def test_a_log_that_its_checkpoint_does_not_know_is_refused(tmp_path, damage):
-    fit(descent(steps=4), SPLITS, seed=0, folder=tmp_path, stop=lambda: True)
+    fit(descent(steps=4), SPLITS, seed=0, folder=tmp_path, stop=Stop(lambda: True))
     log = tmp_path / "metrics.jsonl"
     log.write_bytes(damage(log.read_bytes()))
     with pytest.raises(DataError, match=r"metrics\.jsonl: is (not the log|missing or empty)"):

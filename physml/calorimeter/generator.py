@@ -27,6 +27,7 @@ SOFT = 0.25  # width in ln(e) over which the gradient of a gate is spread
 LEAST_WIDTHS = (1e-4, 0.05, 0.1, 0.01)
 """Of the tables of `Scale`: what hardly ever differs from its mean would blow up."""
 TINY = 1e-12
+FAINT = 0.01  # thresholds: amount of a voxel whose logarithm is 0; far less below
 LARGEST = 30.0  # logarithm; the square of a sum of such energies is still a float32
 BLOCK = 2048  # showers made at a time
 ROWS = 4096  # read at a time for the tables
@@ -113,10 +114,25 @@ def share(
     part = total * weights / weights.sum(axis=1, keepdims=True)
     largest = part >= part.max(axis=1, keepdims=True)
     hard = ((part >= threshold) | largest) & (total > 0)
-    soft = jax.nn.sigmoid((jnp.log(jnp.maximum(part, TINY)) - np.log(threshold)) / SOFT)
-    gate = hard + soft - jax.lax.stop_gradient(soft)
+    gate = _gate(part, hard.astype(part.dtype), threshold)
     open_part = weights * gate
     return total * open_part / jnp.maximum(open_part.sum(axis=1, keepdims=True), TINY), gate
+
+
+@jax.custom_jvp
+def _gate(part: Any, hard: Any, threshold: float) -> Any:
+    """Gates that are open or not, and whose gradient is that of soft ones, at no cost without."""
+    return hard
+
+
+@_gate.defjvp
+def _soft_slope(primals: Any, tangents: Any) -> Any:
+    part, hard, threshold = primals
+
+    def soft(part: Any) -> Any:
+        return jax.nn.sigmoid((jnp.log(jnp.maximum(part, TINY)) - jnp.log(threshold)) / SOFT)
+
+    return hard, jax.jvp(soft, (part,), tangents[:1])[1]
 
 
 def layer_energies(
@@ -151,7 +167,9 @@ def voxels(
     deep, noise = latent[:, :LATENT], latent[:, LATENT:]
     found = net.apply({"params": params}, deep, noise, about, method="voxels")
     logs = unwhiten(scale.voxels, weights, found)
-    amount = jnp.expm1(jnp.clip(logs, 1e-6, LARGEST))
+    # What the network takes for empty keeps its order, for a layer's energy has to go somewhere.
+    faint = FAINT * jnp.exp(jnp.minimum(logs, 0.0) / FAINT)
+    amount = jnp.expm1(jnp.clip(logs, 0.0, LARGEST)) + faint
     pairs = [
         share(layers[:, k], amount[:, part], geometry.threshold)
         for k, part in enumerate(geometry.slices)
@@ -244,9 +262,9 @@ def latents(
     key: Any, count: int, geometry: Grid
 ) -> tuple[Float[Array, "b head"], Float[Array, "b latent+voxels"]]:
     """Normal deviates of `count` showers: for the energies, and for the voxels."""
-    head, body = jax.random.split(key)
-    size = (count, LATENT + geometry.size)
-    return jax.random.normal(head, (count, HEAD_LATENT)), jax.random.normal(body, size)
+    # In one call: for one shower the key costs more than the deviates.
+    both = jax.random.normal(key, (count, HEAD_LATENT + LATENT + geometry.size))
+    return both[:, :HEAD_LATENT], both[:, HEAD_LATENT:]
 
 
 def from_latents(

@@ -114,6 +114,25 @@ def test_a_generated_shower_holds_what_its_head_says(begun):
     assert ((np.asarray(made) == 0) | (np.asarray(made) >= 1 - 1e-6)).all()
 
 
+def test_a_layer_of_empty_voxels_gives_its_energy_to_the_least_empty(begun):
+    """A net that calls every voxel empty: its favourite takes all, not each the same."""
+    _, _, state = begun
+    grid, scale = generator.grid(GEOMETRY), state.params["scale"]
+    energy = jnp.full(1, 1024.0)
+    weights = generator.knot_weights(scale, energy)
+    wanted = -0.5 * jnp.ones((1, GEOMETRY.size)).at[0, 3].set(0.6)
+
+    class Empty:
+        def apply(self, *_, **__):
+            return generator.whiten(scale.voxels, weights, wanted)
+
+    layers = jnp.full((1, 5), 50.0)
+    latent = jnp.zeros((1, generator.LATENT + GEOMETRY.size))
+    made = generator.voxels(Empty(), None, scale, grid, latent, energy, layers)[0]
+    np.testing.assert_allclose(made[0, 3], 50.0, rtol=1e-6)
+    assert np.count_nonzero(made[0, :8]) == 1
+
+
 def test_samples_do_not_depend_on_the_block(begun):
     nets, _, state = begun
     make = sampler(nets.generator, GEOMETRY, block=32)

@@ -106,3 +106,26 @@ def test_schedule_holds_every_class():
     """Forty starts in a row hold all clusters; eighty also both single defects."""
     names = {iron_defects.start_class(k) for k in range(80)}
     assert names == {"I1", "I2", "I3", "I4", "V1", "V2", "V3", "V4"}
+
+
+def test_the_last_element_of_an_array_joins_the_blocks_of_all(tmp_path, monkeypatch, capsys):
+    def touched(tasks, processes):
+        for task in tasks:
+            task.path.touch()
+            yield task.path
+
+    joined = []
+    monkeypatch.setattr(iron_defects, "make_blocks", touched)
+    monkeypatch.setattr(
+        iron_defects, "merge", lambda folder, paths, *rest: joined.append(paths) or {"files": {}}
+    )
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "0")
+    options = ["iron_defects", "--folder", str(tmp_path), *OPTIONS]
+    monkeypatch.setattr(sys, "argv", options)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
+    iron_defects.main()
+    assert "2 of 3 blocks are left to others" in capsys.readouterr().err and not joined
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+    iron_defects.main()
+    assert len(joined) == 1 and len(joined[0]) == 3

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from physml.arguments import COMMANDS
 from physml.run import main
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +67,15 @@ def test_claims_are_intervals_with_sources(name):
 
 
 @each
+def test_own_commands_and_weights_are_announced(name):
+    config = importlib.import_module(f"experiments.{name}.config")
+    experiment = importlib.import_module(f"experiments.{name}.experiment").EXPERIMENT
+    own = getattr(config, "COMMANDS", {})
+    assert set(own) == set(experiment.commands) and not set(own) & set(COMMANDS)
+    assert set(experiment.weights) <= set(experiment.presets)
+
+
+@each
 def test_help_answers_without_jax(name):
     """Counting what is loaded, not seconds: the interpreter and tyro alone take 0.3 s."""
     for arguments in (["--help"], ["reproduce", "--help"], ["train", "paper", "--help"]):
@@ -95,6 +105,20 @@ def test_a_typo_is_one_line(name, arguments, message, capsys):
     assert command(name, *arguments) == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
+
+
+@each
+def test_a_job_is_written_for_every_preset(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))  # no defaults of a site
+    for preset in ("smoke", "default", "paper"):
+        folder = tmp_path / preset
+        words = ("--dry-run", "--time", "04:00:00", "--partition", "long", "--run-dir", folder)
+        assert command(name, "submit", preset, *words) == 0
+        out = capsys.readouterr().out
+        assert (folder / "submit.sh").read_text() == out
+        assert "#SBATCH --time=04:00:00" in out and "#SBATCH --partition=long" in out
+        assert f"-m experiments.{name} reproduce {preset} --run-dir {folder} &" in out
+        subprocess.run(["bash", "-n", str(folder / "submit.sh")], check=True)
 
 
 @pytest.fixture(scope="module", params=NAMES)

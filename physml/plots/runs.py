@@ -1,0 +1,94 @@
+"""Several runs side by side: trials of a sweep, and learning curves over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from physml.errors import DataError
+from physml.plots.style import checked, look, panel, styled
+
+
+@styled
+def trials(
+    options: Mapping[str, np.ndarray],
+    values: Float[np.ndarray, " n"],
+    pruned: Bool[np.ndarray, " n"],
+    metric: str,
+    log: Collection[str] = (),
+) -> Figure:
+    """What trials came to, against each option that varied; the values of others vary along.
+
+    Args:
+        options: name -> (n,) values, numbers or words as text.
+        values: the metric of each trial.
+        pruned: those that were ended early, drawn as crosses.
+        metric: its name.
+        log: options whose axis is logarithmic.
+
+    Raises:
+        DataError: see `physml.plots`.
+    """
+    (values,) = checked(metric, values)
+    count = len(options)
+    figure = Figure(figsize=(3.2 * min(count, 3), 2.8 * -(-count // 3)), layout="constrained")
+    for k, (name, found) in enumerate(options.items()):
+        axes = figure.add_subplot(-(-count // 3), min(count, 3), k + 1)
+        for rows, marker, label in ((~pruned, "o", "done"), (pruned, "x", "ended early")):
+            if rows.any():
+                axes.plot(_places(axes, found)[rows], values[rows], marker, ms=5, label=label)
+        if name in log:
+            axes.set_xscale("log")
+        axes.set(xlabel=name, ylabel=metric if k % 3 == 0 else "")
+        if k == 0 and pruned.any():
+            axes.legend()
+    return figure
+
+
+def _places(axes: Axes, found: np.ndarray) -> np.ndarray:
+    """Values as numbers; words become ticks."""
+    try:
+        return np.asarray(found, float)
+    except ValueError:
+        words = sorted(set(found.tolist()))
+        axes.set_xticks(range(len(words)), words)
+        axes.margins(x=0.2)
+        return np.array([words.index(word) for word in found])
+
+
+@styled
+def spread(curves: Mapping[str, Sequence[Float[np.ndarray, "n 2"]]], metric: str) -> Figure:
+    """Mean and standard deviation over seeds of a logged metric, for groups of runs.
+
+    Args:
+        curves: label -> for each seed (n, 2) of step and value. Mean and band stand at the steps
+            that all of a group have; a group of one has no band, and thin lines show every run.
+        metric: its name.
+
+    Raises:
+        DataError: see `physml.plots`; or there is no curve.
+    """
+    if not any(curves.values()):
+        raise DataError(metric, "cannot be drawn: no run has logged it", "wait, or name others")
+    figure, axes = panel(6.4, 3.6)
+    for k, (label, group) in enumerate(curves.items()):
+        colour = look(k)["color"]
+        for curve in group:
+            step, value = checked(label, *np.asarray(curve, float).T)
+            axes.plot(step, value, color=colour, lw=0.5, alpha=0.5)
+        shared = sorted(set.intersection(*(set(curve[:, 0]) for curve in group)))
+        if not shared:
+            continue
+        at = np.array([[dict(curve)[s] for s in shared] for curve in map(np.asarray, group)])
+        seeds = f", {len(group)} seeds" if len(group) > 1 else ""
+        axes.plot(shared, at.mean(0), color=colour, label=f"{label}{seeds}")
+        if len(group) > 1:
+            low, high = at.mean(0) - at.std(0, ddof=1), at.mean(0) + at.std(0, ddof=1)
+            axes.fill_between(shared, low, high, color=colour, alpha=0.2, lw=0)
+    axes.set(xlabel="step", ylabel=metric)
+    axes.legend()
+    return figure

@@ -1,0 +1,1 @@
+"""A small experiment for the tests of jobs, processes, signals and sweeps."""

@@ -1,0 +1,5 @@
+"""Command line of this experiment."""
+
+from physml.run import main
+
+main("waves")
