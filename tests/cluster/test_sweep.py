@@ -216,7 +216,7 @@ def test_an_axis_that_reads_otherwise_is_refused(text):
         (("--sweep.over", "width=1:4"), "no place for the range of width"),
         (("--sweep.over", "width=1", "--sweep.trials", "3"), "no place for --sweep.trials"),
         (("--sweep.over", "width=1:4", "--sweep.method", "random"), "--sweep.trials: is missing"),
-        (("--sweep.over", "widht=1"), "perhaps you meant --width"),
+        (("--sweep.over", "widthh=1"), "perhaps you meant --width"),
         (("--sweep.over", "width=a"), "invalid literal"),
         (("--sweep.over", "width=1", "--sweep.folds", "1"), "give 2 folds or more"),
     ],
