@@ -40,7 +40,7 @@ class Config:
     family: Literal["whitened", "calogan"] = "whitened"  # of networks; see physml.calorimeter
     widths: tuple[int, ...] = (256, 256)  # hidden layers of the generator
     critic_widths: tuple[int, ...] = (384, 384, 256)
-    training: Adversarial = Adversarial(steps=4_000, evaluate_every=500)
+    training: Adversarial = Adversarial(steps=2_500, evaluate_every=500)
     energies: tuple[float, ...] = apply_to(())  # MeV, of `sample`; none: those of the test showers
     count: int = apply_to(1000)  # showers at each of --energies
     draw: int = apply_to(1)  # seed of `sample`: another gives other showers

@@ -10,6 +10,8 @@ and two numbers that tell its two detectors apart. This generator knows one geom
 along its axis, and has the first only: take the other three out of `GetEnergies` and set the size
 of the condition vector to 1. Par04 places its cells by r, then phi, then z (z fastest); here they
 come by layer, then alpha, then r. The function of Par04 to change for that is `GetPositions`.
+
+A voxel within rounding (1e-6) of the threshold may be empty in one program and not in another.
 """
 
 from __future__ import annotations

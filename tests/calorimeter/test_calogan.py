@@ -131,7 +131,9 @@ def test_the_game_moves_both_players_and_the_deposits_towards_the_energy(rows):
     assert metrics[-1]["apart_gev"] < 0.9 * metrics[0]["apart_gev"]
     for name in ("generator", "critic", "statistics"):
         moved = jax.tree.map(lambda a, b: bool((a != b).any()), before[name], state.params[name])
-        assert all(jax.tree.leaves(moved)), name
+        still = [str(path) for path, yes in jax.tree.leaves_with_path(moved) if not yes]
+        # Far apart in a batch no row is near another; a bias never matters to what is apart.
+        assert not [path for path in still if "MinibatchDiscrimination" not in path], name
     showers = calogan.sampler(players.generator, TINY, 8)(state.params, rows["energy"][:20], (3,))
     assert showers.deposits.shape == (20, TINY.size) and (showers.deposits >= 0).all()
     assert (showers.deposits > 0).any()
