@@ -34,6 +34,7 @@ from physml.calorimeter.generator import HEAD_LATENT, LATENT, Grid, Scale  # noq
 GEANT4 = 0.103  # CPU s, see above
 LARGEST = 256.0 * 2**14  # MeV
 ENERGIES = 256.0 * 2.0 ** np.arange(15)
+BLOCK = 500  # showers at a time, by both: more would not stay in the caches
 TARGETS = {1: 0.1, 100: 0.02, 10_000: 0.02}  # ms per shower, by batch
 
 
@@ -88,7 +89,13 @@ def ours(made: Made, energy: np.ndarray) -> Callable[[], Any]:
         return generator.from_latents(*made, *deviates, energy)
 
     key = jax.random.PRNGKey(1)
-    return lambda: np.asarray(showers(key, energy))
+    return in_blocks(lambda energy: np.asarray(showers(key, energy)), energy)
+
+
+def in_blocks(function: Callable[[Any], np.ndarray], energy: Any) -> Callable[[], Any]:
+    """The function of all energies, at most `BLOCK` at a time."""
+    starts = range(0, len(energy), BLOCK)
+    return lambda: np.concatenate([function(energy[at : at + BLOCK]) for at in starts])
 
 
 class Torch:
@@ -146,14 +153,14 @@ class Torch:
 
 
 def theirs(peer: Torch, energy: np.ndarray) -> Callable[[], Any]:
-    torch, given = peer.torch, peer.torch.tensor(energy)
-    rows, size = len(energy), LATENT + peer.grid.size
+    torch, size = peer.torch, LATENT + peer.grid.size
 
-    def run() -> Any:
+    def run(given: Any) -> Any:
+        rows = len(given)
         with torch.inference_mode():
             return peer(torch.randn(rows, HEAD_LATENT), torch.randn(rows, size), given).numpy()
 
-    return run
+    return in_blocks(run, torch.tensor(energy))
 
 
 def difference(made: Made, peer: Torch) -> tuple[float, int]:
@@ -183,22 +190,18 @@ def onnx(made: Made) -> Callable[[np.ndarray], Callable[[], Any]]:
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     rng, size = np.random.default_rng(0), exports.latent_size(made.grid)
 
-    def ready(energy: np.ndarray) -> Callable[[], Any]:
-        last = (energy / LARGEST)[:, None]
+    def run(energy: np.ndarray) -> Any:
+        last = (energy / np.float32(LARGEST))[:, None]
+        x = np.hstack([rng.standard_normal((len(energy), size), np.float32), last])
+        return session.run(None, {"x": x})[0] * energy[:, None]
 
-        def run() -> Any:
-            x = np.hstack([rng.standard_normal((len(energy), size), np.float32), last])
-            return session.run(None, {"x": x})[0] * energy[:, None]
-
-        return run
-
-    return ready
+    return partial(in_blocks, run)
 
 
 def row(made: Made, peer: Torch | None, file: Any, batch: int, quick: bool) -> None:
     """One batch size: time of a shower by each program."""
     energy = np.resize(ENERGIES, batch).astype(np.float32)
-    mine, calls = ours(made, energy), max((20 if quick else 200) // batch, 1)
+    mine, calls = ours(made, energy), max((200 if quick else 2000) // batch, 1)
     many = lambda run: lambda: [run() for _ in range(calls)]
     showers, repeats = batch * calls, 3 if quick else 7
     pair = paired(many(mine), many(theirs(peer, energy) if peer else mine), repeats, 2)

@@ -42,6 +42,7 @@ class Job:
     account: str = ""
     qos: str = ""
     at_once: int = 0  # elements of an array that may run together; 0: all
+    restarts: int = 50  # times that a stopped run is queued again, before its job counts as failed
     notice: int = 120  # seconds before the time limit at which the run is told to save
     setup: tuple[str, ...] = ()  # lines of shell before the run, such as "module load cuda"
     sbatch: tuple[str, ...] = ()  # further options, without dashes: "exclusive", "constraint=a100"
@@ -103,11 +104,15 @@ def check(job: Job) -> None:
     ranges = {
         "nodes": (1, 10**5), "tasks_per_node": (0, 10**4), "cpus_per_task": (1, 10**4),
         "gpus_per_node": (0, 100), "at_once": (0, 10**6), "notice": (0, 65535),
+        "restarts": (0, 10**6),
     }  # fmt: skip
     check_ranges(job, ranges)
     for field in dataclasses.fields(job):
         value = getattr(job, field.name)
         words = value if isinstance(value, tuple) else (value,)
+        if isinstance(value, tuple) and not all(isinstance(word, str) for word in value):
+            what = f"holds {value}"
+            raise ConfigError(f"--{field.name}", what, "give lines of text")
         if any(isinstance(word, str) and "\n" in word for word in words):
             what, remedy = "holds more than one line", "give one line each"
             raise ConfigError(f"--{field.name.replace('_', '-')}", what, remedy)
@@ -143,6 +148,8 @@ def script(job: Job, name: str, command: Sequence[str], folder: Path, elements: 
         "output": f'"{output}"' if " " in str(output) else output,
         "signal": f"TERM@{job.notice}",
     }
+    # The number of the last element of an array is that of the array too, and would queue it all.
+    own = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" if elements else "$SLURM_JOB_ID"
     asked = [f"--{word}={value}" for word, value in options.items() if value != ""]
     asked += ["--requeue", "--open-mode=append", *(f"--{word}" for word in job.sbatch)]
     lines = [
@@ -156,8 +163,9 @@ def script(job: Job, name: str, command: Sequence[str], folder: Path, elements: 
         "wait $!",
         "code=$?",
         "# 75: stopped and saved. 143: stopped before Python could answer; nothing was to save.",
-        "if [ $code -eq 75 ] || [ $code -eq 143 ]; then",
-        "    scontrol requeue $SLURM_JOB_ID",
+        f"again=$(( (code == 75 || code == 143) && ${{SLURM_RESTART_COUNT:-0}} < {job.restarts} ))",
+        "if [ $again -eq 1 ]; then",
+        f"    scontrol requeue {own}",
         "    sleep 60  # SLURM ends this job meanwhile",
         "fi",
         "exit $code",
@@ -231,6 +239,7 @@ def main(arguments: Sequence[str]) -> None:
     if command[0] in ("python", "python3"):
         command[0] = sys.executable
     name = array.folder.absolute().name
+    job = dataclasses.replace(job, tasks_per_node=job.tasks_per_node or 1)
     text = script(job, name, command, array.folder, array.elements)
     submit(job, text, array.folder / "submit.sh")
 

@@ -36,14 +36,16 @@ def cores(variables: Mapping[str, str] = os.environ) -> int:
 def own_gpus(variables: Mapping[str, str] = os.environ) -> list[int] | None:
     """Numbers, among the visible GPUs of the node, of those that this process takes.
 
-    Processes of a node share its GPUs evenly. None: all that are visible, because SLURM has given
-    each process its own, or because there are none or they cannot be shared evenly.
+    Processes of a node share its GPUs evenly; all that are visible, where SLURM has given each
+    process its own or they cannot be shared evenly. None: there are none.
     """
     visible = [gpu for gpu in variables.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     beside = int(variables.get("SLURM_STEP_TASKS_PER_NODE", "1").partition("(")[0].split(",")[0])
     bound = "SLURM_GPUS_PER_TASK" in variables
-    if bound or not visible or len(visible) % beside:
+    if not visible:
         return None
+    if bound or len(visible) % beside:
+        return list(range(len(visible)))  # None would make JAX take the one of SLURM_LOCALID
     each = len(visible) // beside
     first = int(variables["SLURM_LOCALID"]) * each
     return list(range(first, first + each))

@@ -11,6 +11,7 @@ Exit codes: 0 done; 1 a claim fell outside its interval; 2 bad input, one line s
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -166,12 +167,15 @@ def _submit(request: Request) -> None:
         from physml.search import plan
 
         elements = plan(request).trials
+        job = dataclasses.replace(job, tasks_per_node=job.tasks_per_node or 1)
         words += [] if request.sweep.take else ["--sweep.take=1"]
     if job.nodes * job.processes > 1:  # only then is the experiment worth its import
         made = importlib.import_module(f"{request.package}.experiment").EXPERIMENT
         if request.to_run == "sweep" or not made.objective(request.config).compiled:
             what = "cannot be shared by several processes"
             raise ConfigError(f"this {request.to_run}", what, "ask for one node and one task")
+    if request.to_run != "sweep":
+        folder.refuse_foreign(request)
     folder.check_writable(request.run_dir)
     name = f"{request.package.rpartition('.')[2]}-{request.preset}"
     text = cluster.script(job, name, words, request.run_dir, elements)

@@ -115,9 +115,9 @@ def plan(request: Request) -> Plan:
     elif trials < 1:
         raise ConfigError("--sweep.trials", "is missing", "say how many")
     found = Plan(request, axes, trials)
-    for share in (0.0, 1.0 - 1e-9):
-        for one in axes:  # each end of each axis must be a value that the option takes
-            configured(request.package, request.preset, found.words({one.name: one.at(share)}))
+    for one in axes:  # each value, or end of a range, must be one that the option takes
+        for value in one.values or (one.at(0.0), one.at(1.0 - 1e-9)):
+            configured(request.package, request.preset, found.words({one.name: value}))
     return found
 
 

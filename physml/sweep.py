@@ -117,13 +117,15 @@ def _claimed(found: Plan) -> tuple[Path, TextIO] | None:
         return None
     trial = found.home / f"trial-{len(begun):04d}"
     trial.mkdir(exist_ok=True)
+    lock = _lock(trial)
+    if lock is None or (trial / "trial.json").exists():  # a folder that this node did not see yet
+        return None
     if found.request.sweep.method == "bayes":
         number, values = study(found).ask()
     else:
         number, values = len(begun), proposed(found, len(begun))
-    lock = _lock(trial)
     write_json(trial / "trial.json", {"number": number, "values": values})
-    return (trial, lock) if lock else None
+    return trial, lock
 
 
 def _lock(trial: Path) -> TextIO | None:
@@ -145,9 +147,12 @@ def _tried(found: Plan, experiment: Experiment, trial: Path) -> dict[str, Any]:
     """Fit and measure; a fit without a valid answer is a result too."""
     values = read_json(trial / "trial.json")["values"]
     request, sweep = found.request, found.request.sweep
-    config = configured(request.package, request.preset, found.words(values))
-    own = request._replace(command="train", config=config, run_dir=trial, sweep=Sweep())
     start = time.monotonic()
+    try:
+        config = configured(request.package, request.preset, found.words(values))
+    except ConfigError as error:
+        return {"failed": str(error), "seconds": 0.0}
+    own = request._replace(command="train", config=config, run_dir=trial, sweep=Sweep())
     try:
         measure = _validated if sweep.folds else _measured
         result = measure(found, experiment, own)
@@ -190,7 +195,7 @@ def _hopeless(found: Plan, own: Path, objective: Objective, step: int) -> bool:
 
     def best(trial: Path) -> float | None:
         rows = record.read_metrics(trial).get(f"validation_{objective.monitor}")
-        if rows is None or rows[-1, 0] < step:
+        if rows is None or rows[-1, 0] < step or rows[0, 0] > step:
             return None
         return float(rows[rows[:, 0] <= step, 1].min())
 

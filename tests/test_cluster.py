@@ -57,6 +57,18 @@ def test_the_script_queues_itself_again_after_75_and_143_only(tmp_path):
         done = subprocess.run(["bash"], input=text, env=variables, text=True, capture_output=True)
         assert done.returncode == code, done.stderr
         assert ("requeue 7" in done.stdout) is (code in (75, 143))
+    again = {**variables, "SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
+    for count, elements, wanted in (
+        ("2", 4, "requeue 5_3\n"),
+        ("3", 4, ""),
+        ("2", 0, "requeue 7\n"),
+    ):
+        text = script(Job(restarts=3), "run", ["command", "75"], tmp_path, elements)
+        env = {**again, "SLURM_RESTART_COUNT": count}
+        done = subprocess.run(["bash"], input=text, env=env, text=True, capture_output=True)
+        assert (
+            done.stdout == wanted and done.returncode == 75
+        )  # never the whole array, nor for ever
 
 
 def test_defaults_come_from_the_file_of_the_site(site, monkeypatch, tmp_path):

@@ -30,7 +30,7 @@ from .config import PRESETS, Config, check
 from .figures import figures
 
 FAMILIES: Mapping[str, Any] = {"whitened": whitened, "calogan": calogan}
-BLOCK = 2048  # showers made at a time
+BLOCK = 512  # showers made at a time; a CPU core is slower with more
 SPEED_BATCHES = (1, 100, 10_000)
 FLOOR = 0.2  # FPD x 1000 of two draws of the truth: what is below is noise
 FULL = 121_000  # showers of a test sample that the challenge's settings need

@@ -29,7 +29,7 @@ LEAST_WIDTHS = (1e-4, 0.05, 0.1, 0.01)
 TINY = 1e-12
 FAINT = 0.01  # thresholds: amount of a voxel whose logarithm is 0; far less below
 LARGEST = 30.0  # logarithm; the square of a sum of such energies is still a float32
-BLOCK = 2048  # showers made at a time
+BLOCK = 512  # showers made at a time: what they take stays in the cache of a core
 ROWS = 4096  # read at a time for the tables
 
 

@@ -83,8 +83,8 @@ def test_processes_join_only_under_srun(given, count):
         (0, 1, "0,1,2,3", {}, [0, 1, 2, 3]),
         (2, 4, "0,1,2,3", {}, [2]),
         (1, 2, "0,1,2,3", {}, [2, 3]),
-        (1, 2, "3", {"SLURM_GPUS_PER_TASK": "1"}, None),  # SLURM has given each its own
-        (1, 2, "0", {}, None),
+        (1, 2, "3", {"SLURM_GPUS_PER_TASK": "1"}, [0]),  # SLURM has given each its own
+        (1, 2, "0", {}, [0]),
         (1, 2, "", {}, None),
     ],
 )

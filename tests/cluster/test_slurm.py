@@ -35,7 +35,8 @@ def job(slurm):
 
     def about(number):
         said = slurm("scontrol", "-o", "show", "job", str(number), ok=False)
-        return dict(word.partition("=")[::2] for word in said.splitlines()[0].split())
+        lines = said.splitlines() or ["JobState="]  # a busy controller says nothing
+        return dict(word.partition("=")[::2] for word in lines[0].split())
 
     return about
 
