@@ -146,8 +146,9 @@ class Torch:
         deep, noise = deviates[:, :LATENT], deviates[:, LATENT:]
         middle, width, skew = self.body("body", torch.cat([deep, *seen], 1)).chunk(3, 1)
         logs = middle + (0.5 + width) * noise + skew * (noise * noise - 1)
-        logs, faint = back(voxel_table, logs), generator.FAINT
-        amount = logs.clamp(0.0, 30.0).expm1() + faint * (logs.clamp_max(0.0) / faint).exp()
+        logs = back(voxel_table, logs)
+        faint = generator.FAINT * (logs.clamp_max(0.0) / generator.FADE).exp()
+        amount = logs.clamp(0.0, 30.0).expm1() + faint
         parts = [self.share(layers[:, k], amount[:, s]) for k, s in enumerate(grid.slices)]
         return torch.cat(parts, 1)
 

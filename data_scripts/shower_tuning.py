@@ -8,7 +8,7 @@ geometries), by default in the folder `calo` of `PHYSML_SHARED_DATA`. Showers of
 `physml.calorimeter.simulate.Tuning`, one per sample; those of odd number are compared with the
 result. Prints both tables and writes the numbers behind them to `shower_tuning.h5` of the folder,
 if one is given. The parameters are then written into `simulate.TUNED` by hand. With --check these
-are compared only; `comparison` gives the same numbers to a program.
+are compared only.
 """
 
 from __future__ import annotations
@@ -220,25 +220,6 @@ def targets(name: str, ours: Summary, theirs: Summary) -> list[Target]:
         for k, (low, high) in enumerate(RANGES):
             g, g_error, m, m_error = (float(x[row, k]) for x in (*theirs[1:], *ours[1:]))
             found.append(Target(name, part, low, high, g, g_error, m, m_error, share))
-    return found
-
-
-def comparison(data: Path) -> list[Target]:
-    """The 24 targets of the maker with `simulate.TUNED`, against the odd Geant4 showers.
-
-    Args:
-        data: folder of the two files.
-
-    Raises:
-        DataError: see `readers.read` and `summarise`.
-    """
-    found = []
-    for name, sample in samples().items():
-        odd = events.select(
-            readers.read(data / sample.file, sample.geometry).showers, slice(1, None, 2)
-        )
-        ours = summarise(made(odd, sample, TUNED[name], COPIES), sample.geometry)
-        found += targets(name, ours, summarise(odd, sample.geometry))
     return found
 
 

@@ -127,7 +127,8 @@ def execute(request: Request) -> int:
         folder.refuse_unfinished(request)
     with folder.held(request) if processes.writes() else contextlib.nullcontext():
         backend.check(experiment.kernels())
-        splits = experiment.load(request.config)
+        own = shipped is not None and request.command in experiment.commands
+        splits = {} if own else experiment.load(request.config)
         if shipped is None:
             best = fitted(request, experiment, splits)
         else:

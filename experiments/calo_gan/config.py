@@ -29,9 +29,10 @@ class Config:
     """Options of the shower experiment."""
 
     seed: int = 0  # of the training showers, weights and batches; the test showers stay the same
-    detector: Literal["photons_1", "electrons_2", "electrons_3", "calogan"] = "photons_1"
+    detector: Literal["photons_1", "pions_1", "electrons_2", "electrons_3", "calogan"] = "photons_1"
     binning: Path | None = None  # XML of the challenge with your own layers, instead of a detector
     particle: str = "photon"  # in that file
+    threshold: float | None = None  # MeV, of a voxel, with --binning: below it nothing is stored
     data: Path | None = None  # own showers to train on (HDF5 or ROOT) instead of our maker's
     test_data: Path | None = None  # own showers to judge by; else a tenth of --data
     showers: int = 60_000  # to train on, from our maker
@@ -56,7 +57,7 @@ def check(config: Config) -> None:
         ConfigError: names the option and the range.
     """
     ranges = {
-        "showers": (100, 10**8), "validation": (100, 10**7), "test": (100, 10**7),
+        "showers": (100, 10**8), "validation": (100, 10**7), "test": (400, 10**7),
         "count": (1, 10**8), "draw": (0, 2**32 - 1),
     }  # fmt: skip
     check_ranges(config, ranges)
@@ -77,6 +78,13 @@ def check(config: Config) -> None:
     if config.test_data is not None and config.data is None:
         what = "changes nothing without --data"
         raise ConfigError("--test-data", what, "give --data too")
+    if (config.binning is None) != (config.threshold is None):
+        what = "goes with --binning, which says nothing of it"
+        raise ConfigError("--threshold", what, "give both, in MeV: 1 in set 1, 0.01515 in 2 and 3")
+    if config.threshold is not None and not 0 < config.threshold < 1e6:
+        raise ConfigError("--threshold", f"is {config.threshold} MeV", "give one above 0")
+    if config.detector == "pions_1" and config.data is None:
+        raise ConfigError("--detector", "pions_1 needs showers of your own", "give --data too")
     if config.binning is not None and config.data is None:
         what = "has layers that our maker knows no depths of"
         raise ConfigError("--binning", what, "give --data too")

@@ -18,6 +18,7 @@ from .config import Config
 KEYS = {"test": 1, "validation": 2, "train": 3}
 DETECTORS = {
     "photons_1": geometries.dataset_1_photons,
+    "pions_1": geometries.dataset_1_pions,  # for --data: our maker makes no pions
     "electrons_2": geometries.dataset_2,
     "electrons_3": geometries.dataset_3,
     "calogan": geometries.calogan,
@@ -26,13 +27,15 @@ DISCRETE = 256.0 * 2.0 ** np.arange(15)
 """MeV, of data set 1 of the CaloChallenge (arXiv 2410.21611)."""
 SHARES = np.array([10.0] * 11 + [5.0, 3.0, 2.0, 1.0]) / 121
 """Of the showers at each of them in a file of photons."""
-LEAST_ROWS = 30  # of a user's file
+LEAST_ROWS = 1000  # of a user's file, a tenth of which is a test
+LEAST_TEST = 100  # of a file of test showers alone
 
 
 def geometry(config: Config) -> Geometry:
     """Layers and voxels that the options name."""
     if config.binning is not None:
-        return Geometry.from_xml(config.binning, config.particle)
+        found = Geometry.from_xml(config.binning, config.particle)
+        return found._replace(threshold=config.threshold or 0.0)
     return DETECTORS[config.detector]()
 
 
@@ -68,7 +71,8 @@ def incident_energies(config: Config, name: str, size: int) -> np.ndarray:
         shares = SHARES if name == "test" else np.full(len(DISCRETE), 1 / len(DISCRETE))
         ends = np.round(np.cumsum(shares) * size).astype(int)
         return np.repeat(DISCRETE, np.diff(ends, prepend=0))
-    draw = np.random.default_rng([KEYS[name], config.seed]).random(size)
+    seed = 0 if name == "test" else config.seed
+    draw = np.random.default_rng([KEYS[name], seed]).random(size)
     if config.detector == "calogan":
         return 1e3 + 99e3 * draw
     return 1e3 * 1e3**draw
@@ -77,21 +81,25 @@ def incident_energies(config: Config, name: str, size: int) -> np.ndarray:
 def own(config: Config, name: str) -> Showers:
     """A user's showers: eight tenths to train on, one each to validate and to test.
 
-    Which row goes where does not depend on the seed; a test file of its own is used whole.
+    Which row goes where does not depend on the seed. A test file of its own is used whole, and the
+    tenth that it replaces is trained on.
 
     Raises:
-        DataError: see `readers.read`; fewer than `LEAST_ROWS` showers.
+        DataError: see `readers.read`; fewer than `LEAST_ROWS` showers, or `LEAST_TEST` in a test.
     """
     path = config.test_data if name == "test" and config.test_data else config.data
     assert path is not None
     found = readers.read(path, geometry(config)).showers
     count = len(found.incident_energy)
-    if count < LEAST_ROWS:
-        raise DataError(path, f"holds {count} showers", f"give {LEAST_ROWS} or more")
+    least = LEAST_ROWS if path == config.data else LEAST_TEST
+    if count < least:
+        raise DataError(path, f"holds {count} showers", f"give {least} or more")
     if path != config.data:
         return found
     place = np.random.default_rng(0).permutation(count) * 10 // count
     tenths = {"train": place < 8, "validation": place == 8, "test": place == 9}
+    if config.test_data is not None:
+        tenths["train"] = place != 8
     return events.select(found, tenths[name])
 
 

@@ -73,7 +73,9 @@ def figures(results: Results) -> dict[str, Figure]:
     if "speed ms" in arrays:
         drawn["speed"] = _speed(arrays)
     if _ids(arrays) == PHOTONS_1 and "judge fpd_e3" in numbers:
-        drawn["scorecard"] = _scorecard(numbers)
+        drawn["scorecard"] = _scorecard(
+            numbers, str(arrays.get("scorecard note", metrics.NOT_COMPARABLE))
+        )
     return drawn | _training(arrays)
 
 
@@ -200,9 +202,9 @@ def _speed(arrays: Arrays) -> Figure:
     return displays.speeds(curves)
 
 
-def _scorecard(numbers: Mapping[str, float]) -> Figure:
+def _scorecard(numbers: Mapping[str, float], note: str) -> Figure:
     """The judge's numbers beside those of the published GANs."""
-    ours = f"this generator\n({metrics.NOT_COMPARABLE})"
+    ours = f"this generator\n({note})"
     scores: dict[str, dict[str, tuple[float, float]]] = {}
     for key, (title, _, _) in SCORES.items():
         if f"judge {key}" in numbers:

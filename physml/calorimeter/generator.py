@@ -8,6 +8,7 @@ layers' energies come first; the voxels of a layer then share its energy exactly
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +28,8 @@ SOFT = 0.25  # width in ln(e) over which the gradient of a gate is spread
 LEAST_WIDTHS = (1e-4, 0.05, 0.1, 0.01)
 """Of the tables of `Scale`: what hardly ever differs from its mean would blow up."""
 TINY = 1e-12
-FAINT = 0.01  # thresholds: amount of a voxel whose logarithm is 0; far less below
+FAINT = 0.01  # thresholds: amount of a voxel whose logarithm is 0
+FADE = 0.05  # below 0 the amount falls by 1/e over this
 LARGEST = 30.0  # logarithm; the square of a sum of such energies is still a float32
 BLOCK = 512  # showers made at a time: what they take stays in the cache of a core
 ROWS = 4096  # read at a time for the tables
@@ -90,14 +92,18 @@ def _hats(span: Any, knots: int, energy: Any) -> Float[Array, "b knots"]:
     return jnp.maximum(1 - jnp.abs(place[:, None] - jnp.arange(knots)), 0.0)
 
 
+# GPUs round the factors of a product to 10 bits unless told not to, too few for a mean.
+_product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
 def whiten(table: Table, weights: Float[Array, "b knots"], value: Any) -> Any:
     """(value - mean) / width at the energies of the weights."""
-    return (value - weights @ table.mean) / (weights @ table.width)
+    return (value - _product(weights, table.mean)) / _product(weights, table.width)
 
 
 def unwhiten(table: Table, weights: Float[Array, "b knots"], value: Any) -> Any:
     """The inverse of `whiten`."""
-    return weights @ table.mean + weights @ table.width * value
+    return _product(weights, table.mean) + _product(weights, table.width) * value
 
 
 def share(
@@ -168,7 +174,7 @@ def voxels(
     found = net.apply({"params": params}, deep, noise, about, method="voxels")
     logs = unwhiten(scale.voxels, weights, found)
     # What the network takes for empty keeps its order, for a layer's energy has to go somewhere.
-    faint = FAINT * jnp.exp(jnp.minimum(logs, 0.0) / FAINT)
+    faint = FAINT * jnp.exp(jnp.minimum(logs, 0.0) / FADE)
     amount = jnp.expm1(jnp.clip(logs, 0.0, LARGEST)) + faint
     pairs = [
         share(layers[:, k], amount[:, part], geometry.threshold)
@@ -185,7 +191,7 @@ def shapes(
 
     Lengths are in units of the layer's extent; a layer without energy has 0.
     """
-    sums = deposits @ geometry.columns
+    sums = _product(deposits, geometry.columns)
     found, column = [], 0
     for part in geometry.slices:
         total = deposits[:, part].sum(axis=1)
@@ -242,7 +248,7 @@ def fit_scale(showers: Showers, geometry: Geometry) -> Scale:
             (jnp.log1p(deposits / made.threshold), jnp.concatenate(hit, axis=1)),
             (shapes(made, deposits, (deposits > 0).astype(jnp.float32)), always),
         )
-        return [weights.T @ (x**power * used) for x, used in values for power in (0, 1, 2)]
+        return [_product(weights.T, x**power * used) for x, used in values for power in (0, 1, 2)]
 
     for start in range(0, len(energy), ROWS):
         rows = slice(start, start + ROWS)

@@ -285,14 +285,15 @@ def published() -> dict[str, dict[str, float]]:
     return {model: dict(zip(names, values, strict=True)) for model, values in _PUBLISHED.items()}
 
 
-def table(card: dict[str, float], ours: str) -> list[str]:
+def table(card: dict[str, float], ours: str, note: str = NOT_COMPARABLE) -> list[str]:
     """Lines of a scorecard beside the published GANs, for showers in the form of set 1 photons.
 
     Args:
         card: see `scorecard`; what it lacks is left blank.
         ours: name of its column.
+        note: beside it: what keeps it from being compared.
     """
-    columns = {f"{ours} ({NOT_COMPARABLE})": card, **published()}
+    columns = {f"{ours} ({note})": card, **published()}
     lines = ["photons of set 1, arXiv 2410.21611", f"{'':20}" + "  ".join(columns)]
     for name in published()["GEANT4"]:
         cells = (

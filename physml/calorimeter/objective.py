@@ -56,10 +56,11 @@ def objective(nets: Networks, geometry: Geometry, options: Adversarial) -> Objec
     """
     grid = generator.grid(geometry)
     descents = {
-        name: optax.adam(
-            optax.cosine_decay_schedule(rate, options.steps), b1=0.0, b2=options.memory
+        name: optax.adam(optax.cosine_decay_schedule(rate, updates), b1=0.0, b2=options.memory)
+        for name, rate, updates in (
+            ("critic", options.critic_rate, options.steps),
+            ("generator", options.generator_rate, -(-options.steps // options.critic_steps)),
         )
-        for name, rate in (("critic", options.critic_rate), ("generator", options.generator_rate))
     }
 
     def init(key: Any, train: Batch) -> TrainState:
@@ -119,8 +120,8 @@ Sample = Callable[[Any, Any, tuple[int, ...]], Showers]
 def sampler(net: Generator, geometry: Geometry, block: int = generator.BLOCK) -> Sample:
     """A compiled function that makes showers, `block` at a time.
 
-    Shower i depends on the seeds, its energy and i only. Of the params it takes the averaged
-    weights and the scale.
+    Shower i depends on the seeds, the block, its energy and i only. Of the params it takes the
+    averaged weights and the scale.
     """
     grid = generator.grid(geometry)
 

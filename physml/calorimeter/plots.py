@@ -44,10 +44,11 @@ def histogram_panels(
         raise DataError(x_label, "has no panels", "give at least one histogram")
     figure, cells = parts.grid(len(panels), columns, 2.75 if len(panels) > 1 else 5.2, 2.7)
     for k, ((above, below), (name, found)) in enumerate(zip(cells, panels.items(), strict=True)):
-        if not min(found.total) > 0:
-            raise DataError(name, "cannot be drawn: a sample holds nothing", "give showers")
-        shares = [
-            Points(x / n, np.sqrt(x) / n) for x, n in zip(found[1:3], found.total, strict=True)
+        if not found.total[0] > 0:
+            raise DataError(name, "cannot be drawn: the truth holds nothing", "give showers")
+        shares = [  # a generator may hit nothing at all
+            Points(x / max(n, 1), np.sqrt(x) / max(n, 1))
+            for x, n in zip(found[1:3], found.total, strict=True)
         ]
         low, high = found.edges[:-1], found.edges[1:]
         middle = np.sqrt(low * high) if log_x else (low + high) / 2

@@ -133,7 +133,7 @@ def test_a_layer_of_empty_voxels_gives_its_energy_to_the_least_empty(begun):
     assert np.count_nonzero(made[0, :8]) == 1
 
 
-def test_samples_do_not_depend_on_the_block(begun):
+def test_the_first_showers_are_the_same_however_many_follow(begun):
     nets, _, state = begun
     make = sampler(nets.generator, GEOMETRY, block=32)
     one = make(state.params, ENERGIES.repeat(5), (1, 2))
@@ -156,7 +156,6 @@ def test_chi2_is_about_1_for_two_draws_and_large_for_others(showers):
 
 
 def test_training_lowers_the_chi2(showers):
-    """Also: the averaged weights are what is judged, and critics alone move on other steps."""
     nets = networks(GEOMETRY, (48,), (48, 48))
     options = Adversarial(steps=150, batch_size=64, critic_rate=1e-3, generator_rate=1e-3)
     game = objective(nets, GEOMETRY, options)

@@ -11,7 +11,7 @@ from physml.io import hdf5, root
 from physml.run import main
 
 SMALL = (
-    "--showers", "450", "--validation", "150", "--test", "300", "--widths", "8",
+    "--showers", "450", "--validation", "150", "--test", "400", "--widths", "8",
     "--critic-widths", "8", "--training.steps", "2", "--training.batch-size", "16",
     "--training.evaluate-every", "0",
 )  # fmt: skip
@@ -79,6 +79,30 @@ def test_a_packed_generator_makes_the_same_showers(fit, tmp_path):
     np.testing.assert_array_equal(made.deposits, hdf5.read(sampled)["showers"])
 
 
+@pytest.mark.slow
+def test_shipped_weights_sample_without_a_fit_and_are_not_packed_again(tmp_path, capsys):
+    path = tmp_path / "showers.hdf5"
+    options = ("--run-dir", tmp_path / "run", "--out", path)
+    some = ("--energies", "1000", "--count", "4")
+    assert command("sample", "pretrained", *options, *some) == 0
+    assert "come with the project" in capsys.readouterr().err
+    response = hdf5.read(path)["showers"].sum(axis=1) / 1000
+    assert ((response > 0.5) & (response < 1.5)).all()
+    assert command("pack", "pretrained", *options) == 2
+    assert "pack: found no fit of your own" in capsys.readouterr().err
+
+
+def test_exported_showers_are_ours():
+    pytest.importorskip("onnxruntime")
+    config = PRESETS["pretrained"]
+    energies = dataset.incident_energies(config, "test", 1000)
+    files, numbers = experiment.exported(config, experiment.shipped(config), energies)
+    assert set(files) == {"generator.onnx", "generator.stablehlo"}
+    for name in ("ONNX", "StableHLO"):
+        assert numbers[f"{name}: largest difference over largest deposit"] < 1e-5
+        assert numbers[f"{name}: showers of 500 with a voxel across the threshold"] < 5
+
+
 def test_other_files_are_no_generators(tmp_path):
     path = tmp_path / "other.hdf5"
     hdf5.write(path, {"showers": np.ones(3)})
@@ -117,7 +141,12 @@ def test_test_showers_have_the_energies_of_the_challenge():
         (["reproduce", "smoke", "--widths", "0"], "--widths: are (0,); give widths from 1"),
         (["reproduce", "smoke", "--training.penalty=-1"], "--training.penalty: is -1"),
         (["reproduce", "smoke", "--data", "nowhere.hdf5"], "nowhere.hdf5"),
-        (["reproduce", "smoke", "--binning", "x.xml"], "--binning: has layers that our maker"),
+        (["reproduce", "smoke", "--binning", "x.xml"], "--threshold: goes with --binning"),
+        (
+            ["reproduce", "smoke", "--binning", "x.xml", "--threshold", "1"],
+            "--binning: has layers that our maker",
+        ),
+        (["reproduce", "smoke", "--detector", "pions_1"], "pions_1 needs showers of your own"),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, capsys, tmp_path, monkeypatch):
