@@ -191,7 +191,8 @@ def test_two_devices_compute_the_losses_of_one(tmp_path):
 def test_as_many_devices_as_divide_the_batch_share_it(monkeypatch, capsys):
     devices = jax.local_devices() * 4
     monkeypatch.setattr(jax, "devices", lambda: devices)
-    with pytest.raises(ValueError, match="length 4"):  # four are used, of which there is one
+    # Four are used, of which there is one.
+    with pytest.raises(jax.errors.JaxRuntimeError, match="1 vs. 4"):
         fit(network(replace(OPTIONS, batch_size=8)), SPLITS, seed=0)
     assert capsys.readouterr().err == ""
     fit(network(replace(OPTIONS, batch_size=7)), SPLITS, seed=0)

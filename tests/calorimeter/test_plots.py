@@ -149,13 +149,18 @@ def test_maker_panels_hold_values_ratios_and_the_allowed_band():
     assert band.get_label() == "allowed"
 
 
+def test_a_generator_that_hits_nothing_is_drawn_beside_the_truth():
+    figure = plots.histogram_panels({"a": panels.binned((TRUTH, MADE[:0]), EDGES)}, "x")
+    assert "gen. 100.0%" in figure.axes[0].get_title()
+
+
 @pytest.mark.parametrize(
     "draw, message",
     [
         (lambda: plots.histogram_panels({}, "x"), "has no panels"),
         (
-            lambda: plots.histogram_panels({"a": panels.binned((TRUTH, MADE[:0]), EDGES)}, "x"),
-            "a sample holds nothing",
+            lambda: plots.histogram_panels({"a": panels.binned((TRUTH[:0], MADE), EDGES)}, "x"),
+            "the truth holds nothing",
         ),
         (
             lambda: plots.against(np.ones(2), {"m": (points(1, np.nan), points(1, 1))}, "x"),
