@@ -12,7 +12,7 @@ from physml.calorimeter import geometry as geometries
 from physml.calorimeter.classifier import check_energies
 from physml.calorimeter.events import Showers
 from physml.calorimeter.features import Features, features, voxel_spectrum
-from physml.calorimeter.geometry import Geometry
+from physml.calorimeter.geometry import NO_THRESHOLD, Geometry
 from physml.calorimeter.metrics import correlations
 from physml.calorimeter.panels import binned
 from physml.errors import DataError
@@ -25,7 +25,6 @@ FEWEST = 10  # showers at one energy, for a mean and a resolution of its own
 SHOWN_ENERGIES = 4  # of the mean showers by energy
 BATCHES = 20  # of showers, whose scatter gives the error of the voxel spectrum
 SHARE = 0.01  # of the energy: layers below it are left out of the worst relative deviation
-NO_THRESHOLD = 0.01  # MeV, where the geometry names none
 DRAWN = 1000  # showers of each sample whose nearest neighbours are looked for
 LEAST_WIDTH = 0.5  # of ln(1 + e/t): voxels hit once in a thousand showers do not rule a distance
 BLOCK = 1024  # training showers at a time

@@ -31,7 +31,6 @@ from .config import PRESETS, Config, check
 from .figures import figures
 
 FAMILIES: Mapping[str, Any] = {"whitened": whitened, "calogan": calogan}
-BLOCK = 512  # showers made at a time; a CPU core is slower with more
 SPEED_BATCHES = (1, 100, 10_000)
 FLOOR = 0.2  # FPD x 1000 of two draws of the truth: what is below is noise
 MOST_BYTES = 8 << 30  # of showers that `sample` writes
@@ -60,7 +59,7 @@ def objective(config: Config) -> Objective:
     )
 
 
-def sampler(config: Config, block: int = BLOCK) -> Sample:
+def sampler(config: Config, block: int = generator.BLOCK) -> Sample:
     """What makes showers from the params of a fit, `block` at a time."""
     family = FAMILIES[config.family]
     made: Sample = family.sampler(networks(config).generator, dataset.geometry(config), block)

@@ -22,7 +22,7 @@ from jaxtyping import Array, Float32
 from physml.calorimeter.events import Showers
 from physml.calorimeter.geometry import Geometry
 from physml.calorimeter.nets import CaloGANDiscriminator, CaloGANGenerator
-from physml.calorimeter.objective import Sample, chi2
+from physml.calorimeter.objective import Sample, chi2, in_blocks
 from physml.options import Adversarial
 from physml.train import Batch, Metrics, Objective, TrainState
 
@@ -126,21 +126,7 @@ def sampler(net: CaloGANGenerator, geometry: Geometry, block: int = 256) -> Samp
     def made(weights: Any, statistics: Any, key: Any, energy: Any) -> Any:
         return GEV * _showers(net, weights, statistics, key, energy / GEV, False)[0]
 
-    def sample(params: Any, energies: Any, seeds: tuple[int, ...]) -> Showers:
-        energy = np.asarray(energies, np.float64)
-        key = jax.random.PRNGKey(0)
-        for seed in seeds:
-            key = jax.random.fold_in(key, seed)
-        players = jax.device_put((params["generator"], params["statistics"]))
-        deposits = np.zeros((len(energy), geometry.size), np.float32)
-        for number, start in enumerate(range(0, len(energy), block)):
-            part = energy[start : start + block]
-            full = np.concatenate([part, np.full(block - len(part), 1e4)]).astype(np.float32)
-            found = made(*players, jax.random.fold_in(key, number), full)
-            deposits[start : start + block] = np.asarray(found)[: len(part)]
-        return Showers(energy, deposits)
-
-    return sample
+    return in_blocks(made, ("generator", "statistics"), geometry.size, block)
 
 
 def _initial(nets: Networks, size: int, key: Any) -> dict[str, Any]:

@@ -18,12 +18,11 @@ from jaxtyping import Array, Float, Float32
 
 from physml.calorimeter import geometry as geometries
 from physml.calorimeter.events import Showers
-from physml.calorimeter.geometry import Geometry
+from physml.calorimeter.geometry import NO_THRESHOLD, Geometry
 from physml.errors import ConfigError
 
 LATENT = 32  # normal deviates of a shower for the shape, beside one for each voxel
 HEAD_LATENT = 16  # for the energies of the layers
-NO_THRESHOLD = 0.01  # MeV, where the geometry names none
 SOFT = 0.25  # width in ln(e) over which the gradient of a gate is spread
 LEAST_WIDTHS = (1e-4, 0.05, 0.1, 0.01)
 """Of the tables of `Scale`: what hardly ever differs from its mean would blow up."""

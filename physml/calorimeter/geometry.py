@@ -22,6 +22,7 @@ from physml.errors import ConfigError, DataError
 from physml.matter import radiation_length
 
 MAX_VOXELS = 10_000_000
+NO_THRESHOLD = 0.01  # MeV, taken where a geometry names none
 MAX_XML = 1 << 20  # bytes
 
 Edges = Sequence[float] | np.ndarray

@@ -29,7 +29,7 @@ from physml.calorimeter.distances import (
 )
 from physml.calorimeter.events import Showers
 from physml.calorimeter.features import Features, features, matrix, voxel_spectrum
-from physml.calorimeter.geometry import Geometry
+from physml.calorimeter.geometry import NO_THRESHOLD, Geometry
 from physml.errors import ConfigError, DataError
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
 NOT_COMPARABLE = "own maker: not comparable"
 FIRST_ENERGY = {"photon": 10.0, "pion": 10.0}
 """MeV, first edge of the energy spectra in set 1; elsewhere it is the threshold of a voxel."""
-NO_THRESHOLD = 0.01  # MeV, where the geometry names none
 KERNEL_ROWS = 5_000
 FULL_ROWS = 100_000  # of each sample: in sets 2 and 3; set 1 has 121,000 photons, 120,800 pions
 

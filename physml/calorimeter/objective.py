@@ -130,17 +130,30 @@ def sampler(net: Generator, geometry: Geometry, block: int = generator.BLOCK) ->
         normal = generator.latents(key, len(energy), grid)
         return generator.from_latents(net, params, scale, grid, *normal, energy)
 
+    return in_blocks(made, ("average", "scale"), geometry.size, block)
+
+
+def in_blocks(made: Callable[..., Any], players: tuple[str, ...], size: int, block: int) -> Sample:
+    """Showers from a jitted function, `block` at a time, each block from a key of its own.
+
+    Args:
+        made: (the params named by `players`, key, energies (block,) MeV) -> deposits, MeV.
+        players: names of the params that it takes.
+        size: voxels.
+        block: showers in each call; the last is filled up.
+    """
+
     def sample(params: Any, energies: Any, seeds: tuple[int, ...]) -> Showers:
         energy = np.asarray(energies, np.float64)
         key = jax.random.PRNGKey(0)
         for seed in seeds:
             key = jax.random.fold_in(key, seed)
-        players = jax.device_put((params["average"], params["scale"]))
-        deposits = np.zeros((len(energy), geometry.size), np.float32)
+        given = jax.device_put(tuple(params[name] for name in players))
+        deposits = np.zeros((len(energy), size), np.float32)
         for number, start in enumerate(range(0, len(energy), block)):
             part = energy[start : start + block]
             full = np.concatenate([part, np.full(block - len(part), 1e4)]).astype(np.float32)
-            found = made(*players, jax.random.fold_in(key, number), full)
+            found = made(*given, jax.random.fold_in(key, number), full)
             deposits[start : start + block] = np.asarray(found)[: len(part)]
         return Showers(energy, deposits)
 
