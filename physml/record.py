@@ -165,14 +165,23 @@ def write_metrics(log: BinaryIO, step: int, metrics: Mapping[str, float]) -> Non
 
 
 def read_metrics(folder: Path) -> dict[str, np.ndarray]:
-    """The log of a fit: metric -> (n, 2) array of step and value; empty without a log."""
+    """The log of a fit: metric -> (n, 2) array of step and value; empty without a log.
+
+    Raises:
+        DataError: a line is damaged; a last one without its end is left out.
+    """
     found: dict[str, list[tuple[float, float]]] = {}
     path = folder / "metrics.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines(True) if path.exists() else ():
-        if not line.endswith("\n"):
+    lines = path.read_bytes().splitlines(True) if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        if not line.endswith(b"\n"):
             break  # a run that is at it has not written the rest yet
-        record = json.loads(line)
-        step = record.pop("step")
+        try:
+            record = {name: float(value) for name, value in json.loads(line).items()}
+            step = record.pop("step")
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            remedy = "restore the file, or name another --run-dir"
+            raise DataError(path, f"line {number} is damaged ({error})", remedy) from None
         for name, value in record.items():
             found.setdefault(name, []).append((step, value))
     return {name: np.array(values) for name, values in found.items()}

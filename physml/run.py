@@ -229,8 +229,12 @@ def fitted(
 
     A finished fit is made again when code or data have changed since; an unfinished one when the
     data have. What was there is set aside.
+
+    Raises:
+        SystemExit: a signal has stopped it; it is saved.
     """
     from physml import record
+    from physml.train import fit
 
     origin = {**record.origin(request.package, request.fitted), "config": plain(request.fitted)}
     if processes.writes():
@@ -238,28 +242,10 @@ def fitted(
         if request.folder == request.run_dir:
             folder.note(request)
     processes.gather(0.0)  # no other process reads the folder before
-    objective = experiment.objective(request.config)
-    return fit_or_exit(objective, splits, request, request.run_dir, origin, judge)
-
-
-def fit_or_exit(
-    objective: Objective,
-    splits: Splits,
-    request: Request,
-    place: Path,
-    origin: Mapping[str, Any],
-    judge: Judge = never,
-) -> TrainState:
-    """The best state of a fit in a folder.
-
-    Raises:
-        SystemExit: a signal has stopped it; it is saved.
-    """
-    from physml.train import fit
-
     seed = int(getattr(request.config, "seed", 0))
+    objective = experiment.objective(request.config)
     with stopping() as asked:
-        result = fit(objective, splits, seed, place, origin, asked.stop, judge)
+        result = fit(objective, splits, seed, request.run_dir, origin, asked.stop, judge)
     if asked.codes or not result.finished:
         print("stopped and saved; the same command goes on", file=sys.stderr)
         sys.exit(asked.codes[0] if asked.codes else PREEMPTED)

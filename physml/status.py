@@ -10,6 +10,7 @@
 | failed   | with the error that is shown                                                  |
 | killed   | it ended without a word (SIGKILL, out of memory, power); the same command     |
 |          | goes on from the last checkpoint                                              |
+| damaged  | a file of it cannot be read                                                   |
 """
 
 from __future__ import annotations
@@ -81,21 +82,29 @@ def _runs(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
             continue
         below = sorted(p for p in path.iterdir() if p.is_dir())
-        own = [p for p in below if (p / "config.json").exists()]
-        sweeps = [p for p in below if (p / "sweep.json").exists()]
-        trials = [t.parent for p in sweeps for t in sorted(p.glob("trial-*/config.json"))]
+        sweeps = [p for p in (path, *below) if (p / "sweep.json").exists()]
+        own = [p for p in below if (p / "config.json").exists() and path not in sweeps]
+        trials = [config.parent for p in sweeps for config in _configs(p)]
         if not own and not trials:
             raise DataError(path, "holds no run", "name run folders")
         found += [*own, *trials]
     return found
 
 
-def read(path: Path) -> Run:
-    """What the folder of a run says.
+def _configs(sweep: Path) -> list[Path]:
+    """Of the trials of a sweep, and of their folds."""
+    return sorted([*sweep.glob("trial-*/config.json"), *sweep.glob("trial-*/fold-*/config.json")])
 
-    Raises:
-        DataError: its config.json cannot be read.
-    """
+
+def read(path: Path) -> Run:
+    """What the folder of a run says."""
+    try:
+        return _read(path)
+    except DataError as error:
+        return Run(path, "damaged", 0, None, "", None, str(error), {}, {})
+
+
+def _read(path: Path) -> Run:
     config = read_json(path / "config.json")
     noted = read_json(path / "status.json") if (path / "status.json").exists() else {}
     state, why = str(noted.get("state", "done")), str(noted.get("why", ""))

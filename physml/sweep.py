@@ -13,7 +13,7 @@ import io
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from physml import folder, processes, record
 from physml.arguments import Request, configured
-from physml.errors import ConfigError, TrainingError
+from physml.errors import ConfigError, DataError, PhysmlError, TrainingError
 from physml.io.manifest import read_json, write_bytes, write_json
 from physml.options import Sweep
 from physml.search import Plan, plan, proposed, study, trials_of
@@ -174,20 +174,42 @@ def _measured(found: Plan, experiment: Experiment, own: Request) -> dict[str, An
         return bool(pruned)
 
     with folder.held(own):
-        splits = experiment.load(own.config)
-        best = fitted(own, experiment, splits, judge)
+        with _failing(ConfigError):
+            splits = experiment.load(own.config)
+            best = fitted(own, experiment, splits, judge)
         log = record.read_metrics(own.run_dir)
         name = metric or f"validation_{objective.monitor}"
         if name in log:
             steps, values = log[name].T
             value = float(values[np.searchsorted(steps, int(best.step))])
         else:
-            numbers = experiment.evaluate(own.config, best, splits)["numbers"] if metric else {}
-            if name not in numbers:
-                choices = ", ".join([*log, *numbers])
-                raise ConfigError("--sweep.metric", f"{name} is not measured", f"use {choices}")
-            value = float(numbers[name])
+            with _failing(ConfigError, DataError):
+                measured = experiment.evaluate(own.config, best, splits)["numbers"]
+            value = _finite(name, measured, [*log, *measured])
     return {"value": value, "step": int(best.step), **({"pruned": pruned[0]} if pruned else {})}
+
+
+@contextlib.contextmanager
+def _failing(*errors: type[PhysmlError]) -> Iterator[None]:
+    """Make what is wrong with the options of a trial its own failure, not that of the worker."""
+    try:
+        yield
+    except errors as error:
+        raise TrainingError(error.where, error.what, error.remedy) from error
+
+
+def _finite(name: str, measured: Mapping[str, float], choices: Iterable[str]) -> float:
+    """A metric by its name.
+
+    Raises:
+        ConfigError: it is not measured.
+        TrainingError: it is not finite.
+    """
+    if name not in measured:
+        raise ConfigError("--sweep.metric", f"{name} is not measured", f"use {', '.join(choices)}")
+    if not math.isfinite(measured[name]):
+        raise TrainingError(name, f"is {measured[name]}", "leave these options out")
+    return float(measured[name])
 
 
 def _hopeless(found: Plan, own: Path, objective: Objective, step: int) -> bool:
@@ -207,19 +229,18 @@ def _hopeless(found: Plan, own: Path, objective: Objective, step: int) -> bool:
 
 def _validated(found: Plan, experiment: Experiment, own: Request) -> dict[str, Any]:
     """Mean and standard error over folds that keep the experiment's groups whole."""
-    splits, sweep = experiment.load(own.config), found.request.sweep
-    seed = int(getattr(own.config, "seed", 0))
-    values = [
-        _fold(found, experiment, own, name, parts)
-        for name, parts in folds(experiment, own.config, splits, sweep.folds, seed)
-    ]
+    with _failing(ConfigError):
+        splits = experiment.load(own.config)
+    seed, count = int(getattr(own.config, "seed", 0)), found.request.sweep.folds
+    parts = folds(experiment, own.config, splits, count, seed)
+    values = [_fold(found, experiment, own, *part) for part in parts]
     error = float(np.std(values, ddof=1) / math.sqrt(len(values)))
     return {"value": float(np.mean(values)), "error": error, "folds": values}
 
 
 def folds(
     experiment: Experiment, config: Any, splits: Splits, count: int, seed: int
-) -> Iterator[tuple[str, tuple[Splits, Mapping[str, Any]]]]:
+) -> Iterator[tuple[str, Splits, Mapping[str, Any]]]:
     """Name, splits to fit and rows left out, for each fold; groups stay whole."""
     from physml.linear import grouped_folds
 
@@ -228,7 +249,7 @@ def folds(
     groups = np.arange(n_rows) if experiment.groups is None else experiment.groups(config, splits)
     for k, parts in enumerate(grouped_folds(groups, count, seed)):
         kept, out = ({name: array[rows] for name, array in train.items()} for rows in parts)
-        yield f"fold-{k}", ({**splits, "train": kept}, out)
+        yield f"fold-{k}", {**splits, "train": kept}, out
 
 
 def _fold(
@@ -236,19 +257,19 @@ def _fold(
     experiment: Experiment,
     own: Request,
     name: str,
-    parts: tuple[Splits, Mapping[str, Any]],
+    kept: Splits,
+    out: Mapping[str, Any],
 ) -> float:
-    """Fit without a fold, and measure on it."""
-    from physml.run import fit_or_exit
+    """Fit without a fold, in a run folder within the trial's, and measure on it."""
+    from physml.run import fitted
 
+    own = own._replace(run_dir=own.run_dir / name)
     objective = experiment.objective(own.config)
-    best = fit_or_exit(objective, parts[0], own, own.run_dir / name, {"fold": name})
-    measured = objective.evaluate(best, parts[1])
-    metric = found.request.sweep.metric or objective.monitor
-    if metric not in measured:
-        what, remedy = f"{metric} is not measured on folds", f"use {', '.join(measured)}"
-        raise ConfigError("--sweep.metric", what, remedy)
-    return float(measured[metric])
+    with folder.held(own):
+        with _failing(ConfigError):
+            best = fitted(own, experiment, kept)
+        measured = objective.evaluate(best, out)
+    return _finite(found.request.sweep.metric or objective.monitor, measured, measured)
 
 
 def _learned(found: Plan, trial: Path, result: Mapping[str, Any]) -> None:

@@ -495,3 +495,9 @@ def test_status_says_what_became_of_runs(linefit, tmp_path, capsys):
     status.write_text(json.dumps({**json.loads(status.read_text()), "state": "running"}))
     assert linefit("status", "runs/linefit/wet") == 0  # as SIGKILL leaves it
     assert "killed" in capsys.readouterr().out
+    log = tmp_path / "runs" / "linefit" / "wet" / "metrics.jsonl"
+    for bad, what in ((b"{'step': 1}\n", "line 1 is damaged"), (b"\xff\n", "line 1 is damaged")):
+        log.write_bytes(bad)
+        assert linefit("status") == 0  # the others are told all the same
+        done, damaged = capsys.readouterr().out.splitlines()[1:]
+        assert done.split()[1] == "done" and "damaged" in damaged and what in damaged

@@ -154,12 +154,17 @@ def test_folds_keep_groups_whole_and_their_mean_is_the_value(here, tmp_path, cap
     assert found["error"] == pytest.approx(abs(np.subtract(*found["folds"])) / 2)
     assert here("evaluate", "smoke", "--run-dir", home) == 2
     assert "holds folds only" in capsys.readouterr().err
+    for fold in ("fold-0", "fold-1"):  # each a run of its own, that can be told and resumed
+        noted = json.loads((home / "trial-0000" / fold / "config.json").read_text())
+        assert noted["width"] == 4
+    assert here("status", home) == 0
+    assert capsys.readouterr().out.count(" done ") == 2
     import waves.experiment as experiment
 
     config = experiment.PRESETS["smoke"]
     splits = experiment.load(config)
     left_out = []
-    for _, (kept, out) in sweep.folds(experiment.EXPERIMENT, config, splits, 4, 0):
+    for _, kept, out in sweep.folds(experiment.EXPERIMENT, config, splits, 4, 0):
         assert not set(kept["train"]["group"]) & set(out["group"])
         assert len(kept["train"]["x"]) + len(out["x"]) == 64
         left_out += out["group"].tolist()
@@ -167,7 +172,7 @@ def test_folds_keep_groups_whole_and_their_mean_is_the_value(here, tmp_path, cap
 
 
 @pytest.mark.slow
-def test_a_hopeless_trial_ends_early_and_a_failed_one_is_told(here, tmp_path, capsys):
+def test_a_hopeless_trial_ends_early_and_a_failed_one_is_told(here, tmp_path, monkeypatch):
     home = tmp_path / "sweep"
     rates = "descent.learning-rate=0.02,0.03,0.04,1e-9"
     options = ("sweep", "smoke", "--sweep.prune", "--sweep.over", rates, *SHORT)
@@ -179,12 +184,33 @@ def test_a_hopeless_trial_ends_early_and_a_failed_one_is_told(here, tmp_path, ca
     import waves.experiment as experiment
 
     broken = experiment.EXPERIMENT._replace(load=lambda c: nan_rows(experiment.load(c)))
-    experiment.EXPERIMENT, kept = broken, experiment.EXPERIMENT
-    try:
-        assert here("sweep", "smoke", *over, *SHORT, "--run-dir", tmp_path / "nan") == 0
-    finally:
-        experiment.EXPERIMENT = kept
+    monkeypatch.setattr(experiment, "EXPERIMENT", broken)
+    assert here("sweep", "smoke", *over, *SHORT, "--run-dir", tmp_path / "nan") == 0
     assert "not finite" in results(tmp_path / "nan")["trial-0000"]["failed"]
+
+
+@pytest.mark.slow
+def test_options_that_do_not_fit_together_fail_their_trial_alone(
+    here, tmp_path, capsys, monkeypatch
+):
+    import waves.experiment as experiment
+
+    def load(config):
+        if config.width == 4:
+            raise ConfigError("--width", "4 is too narrow for 64 rows", "give 8")
+        return kept.load(config)
+
+    kept = experiment.EXPERIMENT
+    monkeypatch.setattr(experiment, "EXPERIMENT", kept._replace(load=load))
+    home, over = tmp_path / "sweep", ("--sweep.over", "width=4,8", *SHORT)
+    assert here("sweep", "smoke", *over, "--run-dir", home) == 0
+    found = results(home)
+    assert "too narrow" in found["trial-0000"]["failed"] and "value" in found["trial-0001"]
+    assert "too narrow" in (home / "trials.csv").read_text()
+    wrong = ("--sweep.metric", "eror", "--run-dir", tmp_path / "wrong", "--sweep.over", "width=8")
+    assert here("sweep", "smoke", *SHORT, *wrong) == 2  # of the whole sweep, not of its trial
+    assert "eror is not measured" in capsys.readouterr().err
+    assert not results(tmp_path / "wrong")
 
 
 def nan_rows(splits):
