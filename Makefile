@@ -48,7 +48,7 @@ types: $(STAMP)
 
 bench: $(STAMP)
 	$(RUN) -m pip install --quiet -e '.[bench]'
-	set -e; for script in afs entropy linear cnn root_io tracking; do $(RUN) benchmarks/$$script.py; done
+	set -e; for script in afs entropy linear cnn root_io tracking showers clusters; do $(RUN) benchmarks/$$script.py; done
 
 lock:
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \

@@ -1,5 +1,6 @@
 """How fast runs stop, and what a second process costs; on CPU, without SLURM.
 
+    python benchmarks/clusters.py                         both of these
     python benchmarks/clusters.py stop [EXPERIMENT...]    SIGTERM to saved and exited, smoke presets
     python benchmarks/clusters.py processes               2 processes beside 1 with as many threads
 
@@ -106,13 +107,13 @@ def processes() -> None:
 
 
 if __name__ == "__main__":
-    command, *names = sys.argv[1:] or [""]
-    if command == "stop":
+    command, *names = sys.argv[1:] or ["both"]
+    if command == "steps":
+        steps()
+    elif command not in ("both", "stop", "processes"):
+        sys.exit(__doc__)
+    if command in ("both", "stop"):
         for each in names or ("iron_entropy", "nova_cvn", "track_edges", "calo_gan"):
             stop(each)
-    elif command == "processes":
+    if command in ("both", "processes"):
         processes()
-    elif command == "steps":
-        steps()
-    else:
-        sys.exit(__doc__)
