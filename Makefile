@@ -36,7 +36,7 @@ reproduce: $(STAMP)
 	$(RUN) -m experiments.iron_entropy reproduce default
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses $(WORKERS)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses $(WORKERS) --dist loadfile
 
 lint: $(STAMP)
 	$(RUN) -m ruff check

@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 ROUNDS = 3
+NETWORKS = (("sparse", "64", "30"), ("googlenet", "16", "4"))  # of smoke and paper; rows; steps
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -52,16 +53,16 @@ def stop(name: str) -> None:
     print(f"{name:14s} exit code {code}, {wall:5.1f} s ({cpu:4.1f} s of CPU), {saved[-1:]}")
 
 
-def steps() -> None:
-    """In one of the processes: time steps of the smoke network of nova_cvn."""
+def steps(network: str, rows: int, count: int) -> None:
+    """In one of the processes: time steps of a network of nova_cvn."""
     from experiments.nova_cvn.experiment import EXPERIMENT
     from physml import processes
     from physml.train import fit
 
     processes.start(True)
     config = EXPERIMENT.presets["smoke"]
-    descent = replace(config.descent, steps=90, evaluate_every=30)
-    config = replace(config, events=400, validation=50, test=100, descent=descent)
+    descent = replace(config.descent, steps=3 * count, evaluate_every=count, batch_size=rows)
+    config = replace(config, events=400, validation=50, test=100, network=network, descent=descent)
     times: list[tuple[float, float]] = []
 
     def evaluate(_state: object, _split: object) -> dict[str, float]:
@@ -70,26 +71,26 @@ def steps() -> None:
 
     made = EXPERIMENT.objective(config)._replace(evaluate=evaluate)
     fit(made, EXPERIMENT.load(config), 0)
-    each = [(b - a) / 60 for a, b in zip(times[0], times[-1], strict=True)]
+    each = [(b - a) / (2 * count) for a, b in zip(times[0], times[-1], strict=True)]
     print(json.dumps(each))
     processes.leave()
 
 
-def batch(count: int) -> tuple[float, float]:
+def batch(processes: int, words: tuple[str, ...]) -> tuple[float, float]:
     """Seconds and CPU seconds per global batch on two threads, in one or two processes."""
     job = str(random.randrange(10**6))
     started = []
-    for rank in range(count):
+    for rank in range(processes):
         variables = {
-            "SLURM_JOB_ID": job, "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": str(count),
-            "SLURM_STEP_NUM_TASKS": str(count), "SLURM_STEP_TASKS_PER_NODE": str(count),
+            "SLURM_JOB_ID": job, "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": str(processes),
+            "SLURM_STEP_NUM_TASKS": str(processes), "SLURM_STEP_TASKS_PER_NODE": str(processes),
             "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_CPUS_PER_TASK": "1",
-            "JAX_NUM_CPU_DEVICES": str(2 // count), "PYTHONPATH": str(ROOT), **THREADS,
+            "JAX_NUM_CPU_DEVICES": str(2 // processes), "PYTHONPATH": str(ROOT), **THREADS,
         }  # fmt: skip
-        words = [sys.executable, __file__, "steps"]
+        command = [sys.executable, __file__, "steps", *words]
         env = {**os.environ, **variables}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        started.append(subprocess.Popen(words, env=env, **pipes))
+        started.append(subprocess.Popen(command, env=env, **pipes))
     said = [process.communicate()[0] for process in started]
     found = [json.loads(text.splitlines()[-1]) for text in said]
     return max(wall for wall, _ in found), sum(cpu for _, cpu in found)
@@ -97,19 +98,22 @@ def batch(count: int) -> tuple[float, float]:
 
 def processes() -> None:
     """Both layouts in turn; medians and their ratio."""
-    rounds = [(batch(1), batch(2)) for _ in range(ROUNDS)]
-    for k, what in enumerate(("wall", "CPU")):
-        one, two = (statistics.median(r[layout][k] for r in rounds) for layout in (0, 1))
-        ratio = statistics.median(r[1][k] / r[0][k] for r in rounds)
-        print(
-            f"{what}: {1e3 * one:.1f} ms per batch in 1 process, {1e3 * two:.1f} in 2: x{ratio:.2f}"
-        )
+    for words in NETWORKS:
+        rounds = [(batch(1, words), batch(2, words)) for _ in range(ROUNDS)]
+        for k, what in enumerate(("wall", "CPU")):
+            one, two = (1e3 * statistics.median(r[n][k] for r in rounds) for n in (0, 1))
+            ratio = statistics.median(r[1][k] / r[0][k] for r in rounds)
+            print(
+                f"{words[0]}, {words[1]} rows, {what}: {one:.1f} ms per batch in 1 process, "
+                f"{two:.1f} in 2: x{ratio:.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
     command, *names = sys.argv[1:] or ["both"]
     if command == "steps":
-        steps()
+        steps(names[0], int(names[1]), int(names[2]))
     elif command not in ("both", "stop", "processes"):
         sys.exit(__doc__)
     if command in ("both", "stop"):

@@ -12,6 +12,7 @@ from physml.calorimeter import calogan, nets  # noqa: E402
 from physml.calorimeter import geometry as geometries  # noqa: E402
 from physml.options import Adversarial  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 EDGES = [np.linspace(-10, 10, n + 1) for n in range(9)]
 TINY = geometries.Geometry(
     (geometries.cell_layer(0, EDGES[2], EDGES[4]), geometries.cell_layer(1, EDGES[3], EDGES[2]))
@@ -107,10 +108,10 @@ def rows():
 def drawn(init):
     """A first state whose weights are drawn by NumPy: to compile so many draws takes a minute."""
     state = jax.eval_shape(init, jax.random.PRNGKey(0))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
-    draw = lambda leaf: jnp.asarray(RNG.normal(0, 0.1, leaf.shape), leaf.dtype)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+    draw = lambda leaf: RNG.normal(0, 0.1, leaf.shape).astype(leaf.dtype)
     params = jax.tree.map(draw, state.params)
-    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), state.params["statistics"])
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), state.params["statistics"])
     return zeros._replace(params=params | {"statistics": ones}, key=jax.random.PRNGKey(0))
 
 
@@ -129,8 +130,9 @@ def test_the_game_moves_both_players_and_the_deposits_towards_the_energy(rows):
         metrics.append(jax.device_get(found))
     assert all(np.isfinite(list(found.values())).all() for found in metrics)
     assert metrics[-1]["apart_gev"] < 0.9 * metrics[0]["apart_gev"]
+    after = jax.device_get(state.params)
     for name in ("generator", "critic", "statistics"):
-        moved = jax.tree.map(lambda a, b: bool((a != b).any()), before[name], state.params[name])
+        moved = jax.tree.map(lambda a, b: bool((a != b).any()), before[name], after[name])
         still = [str(path) for path, yes in jax.tree.leaves_with_path(moved) if not yes]
         # Far apart in a batch no row is near another; a bias never matters to what is apart.
         assert not [path for path in still if "MinibatchDiscrimination" not in path], name

@@ -16,6 +16,7 @@ from physml.errors import ConfigError
 pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 LARGEST = 65536.0  # MeV
 GEOMETRY = Geometry(
     (

@@ -10,6 +10,7 @@ from physml.errors import DataError
 from physml.io import hdf5, root
 from physml.run import main
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = (
     "--showers", "450", "--validation", "150", "--test", "400", "--widths", "8",
     "--critic-widths", "8", "--training.steps", "2", "--training.batch-size", "16",

@@ -104,7 +104,7 @@ def test_a_trained_network_on_other_files(tmp_path, shared_data, capsys):
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
+def tiny(tmp_path_factory, quick_compilation):
     """A fit of a few steps, and a collision to apply it to."""
     run = tmp_path_factory.mktemp("tiny") / "run"
     options = ("--mu", 5, "--collisions", 2, "--descent.steps", 2, "--descent.evaluate-every", 0)
