@@ -1,7 +1,8 @@
 """Command lines, the same for every experiment: a command, a preset, and options of the config.
 
-An experiment's `config.py` holds `Config`, `PRESETS`, and with commands of its own also `COMMANDS`
-(name -> what it does). It imports nothing heavy, so that `--help` is quick.
+An experiment's `config.py` holds `Config` and `PRESETS`, where it needs them also `check` (config,
+refuses options out of range) and `COMMANDS` of its own (name -> what it does). It imports nothing
+heavy, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import difflib
 import hashlib
 import importlib
 import io
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -95,7 +97,7 @@ def parse(package: str, arguments: list[str]) -> Request:
     found = options_of(f"python -m {package} {command} {preset}", groups, rest)
     config, job = found["config"], found.get("job", Job())
     cluster.check(job)
-    plain(config)  # refuses values that are out of range, before any work
+    _check(package, config)
     to_run = found["choice"].run if command == "submit" else command
     for option in applied(config):
         if to_run in FITTING:
@@ -121,7 +123,7 @@ def configured(package: str, preset: str, words: list[str]) -> Any:
     """
     default = importlib.import_module(f"{package}.config").PRESETS[preset]
     config = options_of(f"python -m {package} train {preset}", {"config": default}, words)["config"]
-    plain(config)
+    _check(package, config)
     return config
 
 
@@ -145,6 +147,12 @@ def best_of(folder: Path, preset: str) -> tuple[Path, list[str]]:
     return folder / best["folder"], list(best["options"])
 
 
+def _check(package: str, config: Any) -> None:
+    """Refuse options before any work."""
+    plain(config)
+    getattr(importlib.import_module(f"{package}.config"), "check", lambda _: None)(config)
+
+
 def _suggest(word: str, choices: Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(word, list(choices), n=1)
     return _maybe(near, f"use one of {', '.join(choices)}")
@@ -157,6 +165,7 @@ def _usage(
     lines += [f"  {name:10s} {text}" for name, text in commands.items()]
     lines += ["", f"presets: {', '.join(presets)} (default: default)"]
     lines += ["", "--run-dir DIR names the folder of results; the same folder again resumes."]
+    lines += ["Without it: runs/NAME/PRESET-DIGEST, the digest that of the options."]
     lines += [f"Options with their meaning: python -m {package} COMMAND PRESET --help"]
     return "\n".join(lines)
 
@@ -195,19 +204,39 @@ def options_of(prog: str, groups: Mapping[str, Any], arguments: list[str]) -> di
         with contextlib.redirect_stderr(complaint):
             found: Any = tyro.cli(
                 together, args=arguments, prog=prog,
-                description="--run-dir DIR names the folder of results; the same again resumes.",
+                description="--run-dir DIR names the folder of results (default: runs/NAME/PRESET-"
+                "DIGEST, the digest that of the options); the same again resumes.",
             )  # fmt: skip
             return {name: getattr(found, name) for name in groups}
     except SystemExit as stop:
         if not stop.code:
             raise
-    lines = [line.strip(" │|") for line in complaint.getvalue().splitlines()]
-    said = next((x for x in lines[1:] if x and x.strip("-─╭╮╰╯ ")), "the options are wrong")
-    named = [line.split()[0] for line in lines if line.startswith("--") and line.strip("-─")]
+    said = _unboxed(complaint.getvalue())
     if said.startswith("Unrecognized options: --"):  # tyro lists the value as one more option
         said = said.partition(",")[0]
-        raise ConfigError("options", said, _maybe(named, f"see {prog} --help"))
-    raise ConfigError("options", said.rstrip("."), f"see {prog} --help")
+        names = [_names(o, "--sweep." if g == "sweep" else "--") for g, o in groups.items()]
+        wrong = said.partition(": ")[2].replace("_", "-")
+        near = difflib.get_close_matches(wrong, [*itertools.chain(*names)], n=1)
+        raise ConfigError("options", said, _maybe(near, f"see {prog} --help"))
+    raise ConfigError("options", said, f"see {prog} --help")
+
+
+def _unboxed(complaint: str) -> str:
+    """What tyro says in its box above the first rule, in one line."""
+    lines = [line.strip(" │|") for line in complaint.splitlines()[1:]]
+    lines = [line if line.strip("-─╭╮╰╯+") else "" for line in lines]
+    text = itertools.takewhile(bool, itertools.dropwhile(lambda line: not line, lines))
+    return " ".join(text).rstrip(".") or "the options are wrong"
+
+
+def _names(options: Any, prefix: str) -> Iterator[str]:
+    """Options of a dataclass as words of a command line."""
+    for field in dataclasses.fields(options):
+        value, name = getattr(options, field.name), prefix + field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            yield from _names(value, f"{name}.")
+        else:
+            yield name
 
 
 def _maybe(near: Sequence[str], otherwise: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from typing import Any, Literal
 from physml.errors import ConfigError, PhysmlError, TrainingError
 from physml.options import check_ranges
 
+TIME = r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}"  # minutes, minutes:seconds, ..., days-hours, ...
 SITE = Path("physml") / "site.toml"  # in the folder of user settings; PHYSML_SITE names another
 
 
@@ -107,6 +109,8 @@ def check(job: Job) -> None:
         "restarts": (0, 10**6),
     }  # fmt: skip
     check_ranges(job, ranges)
+    if not re.fullmatch(TIME, job.time):
+        raise ConfigError(f"--time {job.time}", "is no time for SLURM", "write 04:00:00 or 1-12")
     for field in dataclasses.fields(job):
         value = getattr(job, field.name)
         words = value if isinstance(value, tuple) else (value,)

@@ -72,7 +72,11 @@ def held(request: Request) -> Iterator[None]:
     """
     folder = request.run_dir.absolute()
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # /proc says only now that nothing can be made there
+        what = f"cannot be made ({error.strerror})"
+        raise ConfigError(request.run_dir, what, "name another --run-dir") from error
     with (folder / ".lock").open("w") as lock:
         if not _taken(lock):
             what = "is in use by another run"

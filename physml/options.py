@@ -16,7 +16,7 @@ class Descent:
     steps: int = 1000  # optimiser steps
     batch_size: int = 64  # rows per step, over all devices
     learning_rate: float = 1e-3  # the highest of the schedule
-    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
+    schedule: Literal["constant", "cosine", "plateau"] = "cosine"  # of the rate
     warmup: float = 0.05  # share of the steps in which the rate rises from 0
     plateau: int = 100  # steps without a better mean loss before the rate is halved
     weight_decay: float = 0.0  # of AdamW
@@ -54,7 +54,7 @@ class EdgeLoss:
 class EdgeWeight:
     """The weight of edges that meet every condition; those on the particle hold for true edges."""
 
-    weight: float
+    weight: float  # factor on their loss
     label: bool | None = None  # True: true edges only, False: false ones only
     pt: tuple[float, float] | None = None  # GeV, from below the second
     hits: tuple[int, int] | None = None  # of the particle, from ... to

@@ -150,7 +150,14 @@ def execute(request: Request) -> int:
     if not rows:
         for name, value in sorted(results["numbers"].items()):
             print(f"{name:52s} {value:10.5g}")
-        print(f"no claims: the options differ from the preset {request.preset}")
+        options, preset = request.config, experiment.presets[request.preset]
+        differ = [
+            f.name
+            for f in dataclasses.fields(preset)
+            if getattr(options, f.name) != getattr(preset, f.name)
+        ]
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in differ)
+        print(f"no claims: those of the preset {request.preset} are made without {words}")
         return 0
     return report(rows)
 

@@ -28,6 +28,8 @@ from physml import folder, record
 from physml.errors import DataError
 from physml.io.manifest import read_json
 
+LONGEST = 60  # characters of a label
+
 
 class Run(NamedTuple):
     """What a run's folder says."""
@@ -54,12 +56,13 @@ def show(paths: Sequence[Path], home: Path) -> None:
         raise DataError(home, "holds no run", "name run folders")
     root = Path(os.path.commonpath([run.path.absolute() for run in runs]))
     width = max(len(_named(run.path, root)) for run in runs)
-    print(f"{'run':{width}s}  {'state':8s} {'step':>13s}  {'last value':>10s}  metric, or why")
+    print(f"{'run':{width}s}  {'state':8s} {'step':>13s}  {'last value':>10s}  metric")
     for run in runs:
         step = f"{run.step} of {run.steps}" if run.steps else str(run.step)
         value = "-" if run.value is None else f"{run.value:.5g}"
         name = f"{_named(run.path, root):{width}s}"
-        print(f"{name}  {run.state:8s} {step:>13s}  {value:>10s}  {run.why or run.metric}")
+        told = "; ".join(text for text in (run.metric, run.why) if text)
+        print(f"{name}  {run.state:8s} {step:>13s}  {value:>10s}  {told}")
     _draw(runs, root)
 
 
@@ -118,7 +121,8 @@ def _read(path: Path) -> Run:
     metric = next(iter(sorted(held_out, key=lambda name: name != "validation_loss")), "")
     metric = metric or next(iter(log), "")
     value = float(log[metric][-1, 1]) if metric else None
-    steps = config.get("descent", {}).get("steps")
+    parts = (part for part in config.values() if isinstance(part, dict))
+    steps = next((part["steps"] for part in parts if "steps" in part), None)
     return Run(path, state, step, steps, metric, value, why, config, log)
 
 
@@ -133,19 +137,24 @@ def _draw(runs: Sequence[Run], root: Path) -> None:
     metric = max(set(shown), key=shown.count)
     drawn = [run for run in runs if metric in run.log]
     groups: dict[str, list[np.ndarray]] = {}
-    for run, label in zip(drawn, _labels(drawn), strict=True):
+    for run, label in zip(drawn, _labels(drawn, root), strict=True):
         groups.setdefault(label, []).append(run.log[metric])
     path = root / "status.png"
     plots.save(spread(groups, metric), path)
     print(f"learning curves in {path}", file=sys.stderr)
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
-    """The options that differ between runs, without the seed."""
+def _labels(runs: Sequence[Run], root: Path) -> list[str]:
+    """The options that differ between runs, without the seed; folders where those are many."""
     flat = [_flat({k: v for k, v in run.config.items() if k != "seed"}) for run in runs]
     names = sorted({name for options in flat for name in options})
     differ = [n for n in names if len({json.dumps(options.get(n)) for options in flat}) > 1]
-    return [", ".join(f"{n}={options.get(n)}" for n in differ) or "all" for options in flat]
+    labels = [", ".join(f"{n}={options.get(n)}" for n in differ) for options in flat]
+    first: dict[str, str] = {}
+    for label, run in zip(labels, runs, strict=True):
+        first.setdefault(label, _named(run.path, root))
+    short = all(0 < len(label) <= LONGEST for label in labels)
+    return [label if short else first[label] for label in labels]
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

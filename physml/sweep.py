@@ -186,7 +186,8 @@ def _measured(found: Plan, experiment: Experiment, own: Request) -> dict[str, An
             with _failing(ConfigError, DataError):
                 measured = experiment.evaluate(own.config, best, splits)["numbers"]
             value = _finite(name, measured, [*log, *measured])
-    return {"value": value, "step": int(best.step), **({"pruned": pruned[0]} if pruned else {})}
+    ended = {"pruned": pruned[0]} if pruned else {}
+    return {"metric": name, "value": value, "step": int(best.step), **ended}
 
 
 @contextlib.contextmanager
@@ -235,7 +236,8 @@ def _validated(found: Plan, experiment: Experiment, own: Request) -> dict[str, A
     parts = folds(experiment, own.config, splits, count, seed)
     values = [_fold(found, experiment, own, *part) for part in parts]
     error = float(np.std(values, ddof=1) / math.sqrt(len(values)))
-    return {"value": float(np.mean(values)), "error": error, "folds": values}
+    name = found.request.sweep.metric or experiment.objective(own.config).monitor
+    return {"metric": name, "value": float(np.mean(values)), "error": error, "folds": values}
 
 
 def folds(
@@ -287,7 +289,7 @@ def summarize(found: Plan) -> None:
     rows = [_row(trial) for trial in trials_of(found.home) if (trial / "result.json").exists()]
     valid = [row for row in rows if "value" in row]
     valid.sort(key=lambda row: -row["value"] if sweep.maximize else row["value"])
-    metric = sweep.metric or "monitored"
+    metric = valid[0]["metric"] if valid else sweep.metric
     noted = read_json(found.home / "sweep.json")
     if valid:
         best = valid[0]
@@ -299,6 +301,7 @@ def summarize(found: Plan) -> None:
             pruned=np.array(["pruned" in row for row in valid]),
             metric=metric,
             log={a.name for a in found.axes if a.log},
+            maximize=sweep.maximize,
         )
         (found.home / "figures").mkdir(exist_ok=True)
         plots.save(figure, found.home / "figures" / "sweep.png")
@@ -331,7 +334,9 @@ def _cells(found: Plan, row: Mapping[str, Any]) -> dict[str, str]:
 def _show(found: Plan, table: list[dict[str, str]], metric: str) -> None:
     sweep, request = found.request.sweep, found.request
     order = "largest" if sweep.maximize else "smallest"
-    print(f"{len(table)} of {found.trials} trials are done; {metric}, {order} first")
+    print(
+        f"{len(table)} of {found.trials} trials are done; {metric or 'none valid'}, {order} first"
+    )
     for cells in [{name: name for name in table[0]}, *table] if table else []:
         print("  ".join(f"{cell[:24]:>10s}" for name, cell in cells.items() if name != "why"))
     print(f"table, figure and best trial in {found.home}", file=sys.stderr)

@@ -102,11 +102,18 @@ def test_a_wrong_file_of_the_site_is_refused(site, text, message):
         (Job(nodes=0), "--nodes: is 0"),
         (Job(gpus_per_node=4, tasks_per_node=3), "cannot be shared by 3 processes"),
         (Job(partition="a\n#SBATCH --nodes=9"), "--partition: holds more than one line"),
+        (Job(time="4h"), "--time 4h: is no time for SLURM"),
+        (Job(time="1:2:3:4"), "is no time for SLURM"),
     ],
 )
 def test_a_wrong_job_is_refused(job, message):
     with pytest.raises(ConfigError, match=message):
         check(job)
+
+
+@pytest.mark.parametrize("time", ["90", "90:30", "04:00:00", "1-12", "1-12:30", "1-12:30:05"])
+def test_the_times_of_sbatch_are_taken(time):
+    check(Job(time=time))
 
 
 def test_a_job_is_handed_over_and_a_refusal_told(tmp_path, monkeypatch, capsys):

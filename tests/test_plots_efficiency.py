@@ -50,6 +50,14 @@ def test_methods_stand_beside_each_other_within_their_bins():
         assert len(looks) == 3
 
 
+def test_points_in_wide_bins_stay_at_their_middle():
+    found = metrics.binned(np.array([10.0, 20.0]), np.ones(2, bool), [5.0, 15.0, 25.0])
+    axes = plots.shares({"a": found, "b": found}, "mu", "efficiency").axes[0]
+    x = np.array([points(axes, k)[0] for k in range(2)])
+    np.testing.assert_allclose(x.mean(axis=0), [10, 20])
+    assert (np.abs(x - [10, 20]) < 0.01 * 20).all()  # of the axis
+
+
 def test_rows_outside_are_named_and_small_rates_fill_the_axis():
     found = metrics.binned(np.array([0.1, 1.5, 3.0, 99.0]), np.zeros(4, bool), EDGES)
     axes = plots.shares({"fit": found}, "pT (GeV)", "fakes", log_x=True, y_range=None).axes[0]

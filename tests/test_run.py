@@ -288,7 +288,8 @@ def test_a_broken_claim_exits_with_1(linefit, tmp_path, capsys, low, high):
 
 def test_own_options_are_not_held_against_the_claims(linefit, tmp_path, capsys):
     assert linefit("reproduce", "smoke", "--noise", "5.0", "--seed", "3") == 0
-    assert "no claims" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no claims: those of the preset smoke are made without --seed, --noise" in said
 
 
 @pytest.mark.parametrize(
@@ -299,6 +300,9 @@ def test_own_options_are_not_held_against_the_claims(linefit, tmp_path, capsys):
         (("reproduce", "smoke", "--nose", "1"), "perhaps you meant --noise"),
         (("reproduce", "smoke", "--points", "many"), "'many'; see python -m linefit"),
         (("reproduce", "smoke", "--point", "3"), "options: --point; perhaps you meant --points"),
+        (("sweep", "smoke", "--sweep.ovr", "a"), "perhaps you meant --sweep.over"),
+        (("submit", "smoke", "--run", "foo"), "('reproduce', 'train', 'evaluate', 'sweep'); see"),
+        (("reproduce", "smoke", "--run-dir", "/proc/physml"), "/proc/physml: cannot be made"),
         (("reproduce", "smoke", "--noise", "nan"), "--noise: is nan"),
         (("reproduce", "smoke", "--noise", "inf"), "--noise: is inf"),
         (("reproduce", "smoke", "--seed", "-1"), "--seed: is -1"),

@@ -21,7 +21,8 @@ MOST_LAYERS = 7  # shown one by one; of more, those of `DEPTHS`
 DEPTHS = (0.02, 0.2, 0.4, 0.6, 0.8, 0.98)  # share of the mean energy that lies before a shown layer
 MOST_ENERGIES = 30  # unlike incident energies that count as discrete
 RANGES = 10  # of continuous ones, with as many showers each
-FEWEST = 10  # showers at one energy, for a mean and a resolution of its own
+FEWEST = 25  # showers at one energy, for a mean and a resolution of its own
+PER_BIN = 8  # showers of the truth in a bin, on average: ratios of fewer say nothing
 SHOWN_ENERGIES = 4  # of the mean showers by energy
 BATCHES = 20  # of showers, whose scatter gives the error of the voxel spectrum
 SHARE = 0.01  # of the energy: layers below it are left out of the worst relative deviation
@@ -84,6 +85,23 @@ def energy_label(energy: float) -> str:
     return f"{energy:.3g} MeV"
 
 
+def range_label(low: float, high: float) -> str:
+    """Energies in MeV from the lowest to the highest: 256 MeV, 256 to 512 MeV."""
+    first, last = energy_label(low), energy_label(high)
+    if first == last:
+        return first
+    same = first.split()[1] == last.split()[1]
+    return f"{first.split()[0] if same else first} to {last}"
+
+
+def _ranges(
+    energy: Float64[np.ndarray, "n"], place: Int64[np.ndarray, "n"]
+) -> Float64[np.ndarray, "g 2"]:
+    """Lowest and highest energy of each group."""
+    parts = [energy[place == k] for k in range(place.max() + 1)]
+    return np.array([[part.min(), part.max()] for part in parts])
+
+
 def energy_groups(
     truth: Float64[np.ndarray, "n"], generated: Float64[np.ndarray, "m"]
 ) -> tuple[Float64[np.ndarray, "g"], Int64[np.ndarray, "n"], Int64[np.ndarray, "m"]]:
@@ -143,8 +161,9 @@ def _responses(found: Pair) -> tuple[Numbers, Arrays]:
     energy, *places = energy_groups(found[0]["e_inc"], found[1]["e_inc"])
     ratios = [x["e_ratio"] for x in found]
     low, high = np.quantile(ratios[0], [0.001, 0.999])
-    arrays: Arrays = {"energy": energy}
-    arrays["response"] = binned(ratios, _even(low, high, 60)).packed()
+    ranges = _ranges(found[0]["e_inc"], places[0])
+    arrays: Arrays = {"energy": energy, "energy range": ranges}
+    arrays["response"] = binned(ratios, _even(low, high, _bins(len(ratios[0]), 60))).packed()
     moments = np.zeros((2, 4, len(energy)))  # sample; mean, its error, resolution, its error
     for k in range(len(energy)):
         parts = [x[place == k] for x, place in zip(ratios, places, strict=True)]
@@ -155,7 +174,9 @@ def _responses(found: Pair) -> tuple[Numbers, Arrays]:
             moments[j, :, k] = mean, error[0], sharp, error[1]
         width = max(moments[0, 2, k] * moments[0, 0, k], 1e-6)
         middle = moments[0, 0, k]
-        edges = _even(max(middle - 4 * width, 0.0), middle + 4 * width, 20)
+        bins = _bins(len(parts[0]), 20)
+        far = (4.0 if bins == 20 else 2.5) * width  # tails of few showers would be empty
+        edges = _even(max(middle - far, 0.0), middle + far, bins)
         arrays[f"response {k}"] = binned(parts, edges).packed()
     arrays |= {"response truth": moments[0], "response generated": moments[1]}
     over = {
@@ -163,7 +184,7 @@ def _responses(found: Pair) -> tuple[Numbers, Arrays]:
         for j, what in ((0, "mean"), (2, "resolution"))
     }
     numbers = {
-        f"{what} of E_tot/E_inc at {energy_label(energy[k])}, generated over truth": float(ratio)
+        f"{what} of E_tot/E_inc at {range_label(*ranges[k])}, generated over truth": float(ratio)
         for what, each in over.items()
         for k, ratio in enumerate(each)
     }
@@ -228,7 +249,8 @@ def _mean_showers(truth: Showers, generated: Showers) -> Arrays:
     """Mean deposits with their errors, over all energies, and at a few."""
     energy, *places = energy_groups(truth.incident_energy, generated.incident_energy)
     some = np.unique(np.linspace(0, len(energy) - 1, SHOWN_ENERGIES).round().astype(int))
-    arrays: Arrays = {"mean shower energy": energy[some]}
+    ranges = _ranges(truth.incident_energy, places[0])
+    arrays: Arrays = {"mean shower energy": energy[some], "mean shower energy range": ranges[some]}
     for name, showers, place in zip(
         ("truth", "generated"), (truth, generated), places, strict=True
     ):
@@ -286,12 +308,18 @@ def _edges(name: str, truth: Float64[np.ndarray, "n"], voxels: int) -> Float64[n
     """Edges that hold nearly all of the truth."""
     if name == "e_layer":
         low, high = np.quantile(truth[truth > 0], [0.002, 1.0])
-        return np.geomspace(0.999 * low, 1.001 * high, 41)
+        return np.geomspace(0.999 * low, 1.001 * high, _bins(len(truth), 40) + 1)
     if name == "sparsity":
         steps = min(voxels, 20)  # one bin for each number of hits where there are few voxels
         return (np.arange(steps + 2) - 0.5) / steps
     high = float(np.quantile(np.abs(truth), 0.997))
-    return _even(0.0 if name != "centre_eta" and name != "centre_phi" else -high, high, 40)
+    signed = name in ("centre_eta", "centre_phi")
+    return _even(-high if signed else 0.0, high, _bins(len(truth), 40))
+
+
+def _bins(showers: int, most: int) -> int:
+    """Fewer bins for fewer showers."""
+    return min(max(showers // PER_BIN, 5), most)
 
 
 def _even(low: float, high: float, bins: int) -> Float64[np.ndarray, "k+1"]:

@@ -13,11 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from physml.errors import ConfigError
 from physml.options import Adversarial, applied, apply_to, check_adversarial, check_ranges
 
+HITS = ("incident_energy", "cell", "deposit")
+UNITS = {"MeV": 1.0, "GeV": 1e3}
 COMMANDS = {
     "sample": "write showers of a finished fit: the challenge's HDF5, or ROOT",
     "pack": "write the generator of a finished fit as one file, with where it comes from",
@@ -35,6 +37,7 @@ class Config:
     threshold: float | None = None  # MeV, of a voxel, with --binning: below it nothing is stored
     data: Path | None = None  # own showers to train on (HDF5 or ROOT) instead of our maker's
     test_data: Path | None = None  # own showers to judge by; else a tenth of --data
+    columns: str | None = None  # lists of hits in ROOT: "incident_energy=E,cell=c,deposit=d"
     showers: int = 60_000  # to train on, from our maker
     validation: int = 6_000  # showers that choose the best weights, from our maker
     test: int = 12_100  # showers that are only judged by, from our maker
@@ -78,6 +81,16 @@ def check(config: Config) -> None:
     if config.test_data is not None and config.data is None:
         what = "changes nothing without --data"
         raise ConfigError("--test-data", what, "give --data too")
+    if config.data is None and config.training.batch_size > config.showers:
+        what = f"is {config.training.batch_size}, but --showers only {config.showers}"
+        raise ConfigError("--training.batch-size", what, f"give 1 to {config.showers}")
+    if config.columns is not None:
+        parse_columns(config.columns)
+        if config.data is None or config.data.suffix != ".root":
+            what = "names branches of a ROOT tree, which --data is not"
+            raise ConfigError("--columns", what, "give --data a file that ends in .root")
+    if config.export and config.family != "whitened":
+        raise ConfigError("--export", "cannot write CaloGAN's network", "use --family whitened")
     if (config.binning is None) != (config.threshold is None):
         what = "goes with --binning, which says nothing of it"
         raise ConfigError("--threshold", what, "give both, in MeV: 1 in set 1, 0.01515 in 2 and 3")
@@ -88,6 +101,35 @@ def check(config: Config) -> None:
     if config.binning is not None and config.data is None:
         what = "has layers that our maker knows no depths of"
         raise ConfigError("--binning", what, "give --data too")
+    for option in ("binning", "data", "test_data"):
+        path = getattr(config, option)
+        if path is not None and not path.is_file():
+            name = f"--{option.replace('_', '-')}"
+            raise ConfigError(name, f"{path} is not there, or no file", "check the path")
+
+
+def parse_columns(text: str) -> dict[str, Any]:
+    """Fields of `readers.HitColumns` from "incident_energy=E,cell=c,deposit=d,incident_unit=GeV".
+
+    Units are MeV where none is named.
+
+    Raises:
+        ConfigError: a part that is not such a field, one given twice, or one missing.
+    """
+    remedy = 'write "incident_energy=E,cell=c,deposit=d", with incident_unit=GeV, deposit_unit=GeV'
+    found: dict[str, Any] = {}
+    for part in text.split(","):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        unit = name in ("incident_unit", "deposit_unit")
+        if name in found or not value or not (unit or name in HITS):
+            raise ConfigError("--columns", f"cannot take {part!r}", remedy)
+        if unit and value not in UNITS:
+            raise ConfigError("--columns", f"{value!r} is no unit", "give MeV or GeV")
+        found[name] = UNITS[value] if unit else value
+    missing = [name for name in HITS if name not in found]
+    if missing:
+        raise ConfigError("--columns", f"lack {', '.join(missing)}", remedy)
+    return found
 
 
 PRESETS: Mapping[str, Config] = {

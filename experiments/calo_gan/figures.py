@@ -14,7 +14,7 @@ from physml.calorimeter import plots as displays
 from physml.calorimeter.geometry import Layer
 from physml.calorimeter.panels import Histogram, Points, binned, ratio_of, unpacked
 
-from .comparison import energy_label
+from .comparison import range_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 Arrays = Mapping[str, np.ndarray]
 SAMPLES = ("truth", "generated")
 PHOTONS_1 = (0, 1, 2, 3, 12)  # numbers of the layers whose scorecards are published
-# Feature -> its axis, whether that and the shares are logarithmic.
+AXES = "eta, phi: mm across the axis"
+# Feature -> its axis, whether that and the shares are logarithmic, what it is.
 FEATURES = {
-    "e_layer": ("energy of the layer (MeV)", True, False),
-    "centre_eta": ("centre in eta (mm)", False, True),
-    "centre_phi": ("centre in phi (mm)", False, True),
-    "centre_r": ("mean distance from the axis (mm)", False, False),
-    "width_eta": ("width in eta (mm)", False, False),
-    "width_phi": ("width in phi (mm)", False, False),
-    "width_r": ("width in r (mm)", False, False),
-    "sparsity": ("share of empty voxels", False, False),
+    "e_layer": ("energy of the layer (MeV)", True, False, ""),
+    "centre_eta": ("centre in eta (mm)", False, True, AXES),
+    "centre_phi": ("centre in phi (mm)", False, True, AXES),
+    "centre_r": ("mean r (mm)", False, False, "r: distance from the axis"),
+    "width_eta": ("width in eta (mm)", False, False, AXES),
+    "width_phi": ("width in phi (mm)", False, False, AXES),
+    "width_r": ("width in r (mm)", False, False, "r: distance from the axis"),
+    "sparsity": ("share of empty voxels", False, False, ""),
 }
 # Number of the judge -> title, value of a perfect generator, whether its axis is logarithmic.
 SCORES = {
@@ -116,17 +117,19 @@ def _showers(arrays: Arrays) -> dict[str, Figure]:
     ratio[~(spread < images.MOST_ERROR * middle)] = np.nan
     rows = {name: _by_layer(arrays, x.value) for name, x in zip(SAMPLES, means, strict=True)}
     title = f"mean shower, {many}" if many else "mean shower"
+    grey = f"ratio grey: no energy, or uncertain by over {100 * images.MOST_ERROR:.0f} %"
+    energies, labels = arrays["mean shower energy"], _energies(arrays, "mean shower energy")
     by_energy = {
-        f"{energy_label(energy)}\n{name}": _by_layer(
+        f"{label}\n{name}": _by_layer(
             arrays, arrays[f"mean shower at energies {name}"][k] / (energy / 1e3)
         )
-        for k, energy in enumerate(arrays["mean shower energy"])
+        for k, (energy, label) in enumerate(zip(energies, labels, strict=True))
         for name in SAMPLES
     }
     return {
         "average_shower": images.mean_showers(
             layers, rows, "mean deposit of a voxel (MeV)",
-            title=title, ratio=_by_layer(arrays, ratio),
+            title=f"{title}; {grey}", ratio=_by_layer(arrays, ratio),
         ),
         "average_by_energy": images.mean_showers(
             layers, by_energy, "mean deposit of a voxel (MeV per GeV of the incident energy)",
@@ -135,17 +138,25 @@ def _showers(arrays: Arrays) -> dict[str, Figure]:
     }  # fmt: skip
 
 
+def _energies(arrays: Arrays, name: str) -> list[str]:
+    """Names of the groups of energy; results of earlier versions hold no ranges."""
+    ranges = arrays.get(f"{name} range", np.column_stack([arrays[name]] * 2))
+    return [range_label(*pair) for pair in ranges]
+
+
 def _responses(arrays: Arrays) -> dict[str, Figure]:
     """E_tot / E_inc: over all, at each energy, its mean and width; the shares of the layers."""
     energy = arrays["energy"]
     label = "E_tot / E_inc"
     panels = {
-        energy_label(value): unpacked(arrays[f"response {k}"]) for k, value in enumerate(energy)
+        name: unpacked(arrays[f"response {k}"])
+        for k, name in enumerate(_energies(arrays, "energy"))
     }
+    resolution = f"σ / mean of {label}"
     both = [arrays[f"response {name}"] for name in SAMPLES]
     moments = {
         f"mean of {label}": (Points(*both[0][:2]), Points(*both[1][:2])),
-        f"resolution of {label}": (Points(*both[0][2:]), Points(*both[1][2:])),
+        resolution: (Points(*both[0][2:]), Points(*both[1][2:])),
     }
     shares = tuple(Points(*arrays[f"share {name}"].astype(float)) for name in SAMPLES)
     ids = _ids(arrays)
@@ -155,7 +166,8 @@ def _responses(arrays: Arrays) -> dict[str, Figure]:
         ),
         "response_by_energy": displays.histogram_panels(panels, label, columns=5),
         "response_and_resolution": displays.against(
-            energy / 1e3, moments, "incident energy (GeV)", log_y=[f"resolution of {label}"]
+            energy / 1e3, moments, "incident energy (GeV)", log_y=[resolution],
+            title="resolution: standard deviation σ over mean",
         ),
         "layer_shares": displays.against(
             np.arange(float(len(ids))), {"mean share of E_tot": (shares[0], shares[1])},
@@ -168,11 +180,15 @@ def _responses(arrays: Arrays) -> dict[str, Figure]:
 def _features(arrays: Arrays) -> dict[str, Figure]:
     """Histograms of the layers' features."""
     drawn = {}
-    for feature, (label, log_x, log_y) in FEATURES.items():
+    for feature, (label, log_x, log_y, said) in FEATURES.items():
         panels = _histograms(arrays, feature)
         if panels:
             drawn[feature.replace("e_layer", "layer_energies")] = displays.histogram_panels(
-                panels, label, log_x=log_x, log_y=log_y, title=_shown(arrays)
+                panels,
+                label,
+                log_x=log_x,
+                log_y=log_y,
+                title="; ".join(filter(None, (_shown(arrays), said))),
             )
     return drawn
 

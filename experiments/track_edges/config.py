@@ -26,6 +26,7 @@ from physml.options import (
     check_ranges,
     limit,
 )
+from physml.tracking.mapping import check_mapping, parse_mapping
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Config:
     descent: Descent = Descent(steps=300, batch_size=2, learning_rate=5e-3, evaluate_every=100)
     hits: Path | None = apply_to()  # own collisions: TrackML folder, ACTS ROOT, any ROOT tree
     mapping: str | None = apply_to()  # columns of a ROOT tree: "x=hit_x,y=hit_y,..."
+    tree: str | None = apply_to()  # its name, where the file holds several
     unit: Literal["mm", "cm", "m"] = apply_to("mm")  # of the coordinates in that file
     truth: bool = apply_to(True)  # use the truth in that file; --no-truth: only find tracks
     export: bool = apply_to(False)  # also write the network as ONNX and StableHLO, and compare
@@ -70,7 +72,7 @@ def check(config: Config) -> None:
     check_ranges(config, ranges)
     check_ranges(config.loss, {"gamma": (0.0, 10.0), "positive": (1e-6, 1e6)}, "loss.")
     check_descent(config.descent)
-    for option in ("mapping", "unit", "truth"):
+    for option in ("mapping", "tree", "unit", "truth"):
         if option in applied(config) and config.hits is None:
             raise ConfigError(f"--{option}", "changes nothing without --hits", "give --hits too")
     if config.hits is not None and not config.hits.exists():
@@ -78,6 +80,10 @@ def check(config: Config) -> None:
     if config.mapping is not None and config.hits.suffix != ".root":
         what = "names columns of a ROOT tree, which --hits is not"
         raise ConfigError("--mapping", what, "leave it out, or give a file that ends in .root")
+    if config.mapping is not None:
+        check_mapping(parse_mapping(config.mapping, "--mapping"), config.truth, "--mapping")
+    elif config.tree is not None:
+        raise ConfigError("--tree", "changes nothing without --mapping", "give --mapping too")
 
 
 PRESETS: Mapping[str, Config] = {

@@ -21,6 +21,7 @@ from .config import Config
 # Keys of the maker. Test collisions do not depend on the seed, so that all runs share them.
 KEYS = {"test": 1, "validation": 2, "train": 3}
 DETECTOR = geometry.trackml()
+FEWEST = 3  # hits of a track
 
 
 def load(config: Config) -> dict[str, dict[str, np.ndarray]]:
@@ -86,21 +87,30 @@ def own(config: Config) -> Iterator[Collision]:
     """Collisions of the user's file; with truth, the hits that the options keep.
 
     Raises:
-        DataError: see `readers.read_collisions`; or no collision at all.
+        DataError: see `readers.read_collisions`; or no collision with the hits of a track.
     """
     assert config.hits is not None
-    mapping = None if config.mapping is None else readers.parse_mapping(config.mapping)
-    count = 0
     found = readers.read_collisions(
-        config.hits, DETECTOR, mapping, unit=config.unit, truth=config.truth
-    )
+        config.hits, DETECTOR, config.mapping,
+        tree=config.tree, unit=config.unit, truth=config.truth,
+    )  # fmt: skip
+    count = 0
     for collision in found:
         used = said(config, collision)
-        if len(used.hits.layer):  # else `said` has told that all are left out
+        if len(used.hits.layer) >= FEWEST:
             count += 1
             yield used
+        else:
+            text = f"is left out: {len(used.hits.layer)} hits are too few for a track"
+            print(f"event {collision.event} {text}", file=sys.stderr)
     if not count:
-        raise DataError(config.hits, "has no hit to use", "give a file with fast particles")
+        what = f"has no collision with {FEWEST} hits to use, as many as a track needs"
+        fast = (
+            f", of particles above {config.min_pt:g} GeV"
+            if config.occupancy != "full" and config.truth
+            else ""
+        )
+        raise DataError(config.hits, what, f"give one with more hits{fast}")
 
 
 def said(config: Config, collision: Collision) -> Collision:

@@ -72,14 +72,19 @@ def objective(config: Config) -> Objective:
 def evaluate(config: Config, state: TrainState, splits: Splits) -> Results:
     """Edges and tracks of the test collisions, or of the user's own."""
     if config.hits is not None:
-        found = [reconstruct(config, state, collision) for collision in dataset.own(config)]
+        found = timed(config, state, dataset.own(config))
     else:
-        found = reconstructed(config, state, config.test, config.mu)
+        made = dataset.produced(config, "test", config.test)
+        found = timed(config, state, made, config.mu)
     results = measured(config, found)
     numbers, arrays, files = dict(results["numbers"]), dict(results["arrays"]), {}
     if config.hits is None:
         means = [share * config.mu for share in PILE_UP]
-        others = [r for mu in means for r in reconstructed(config, state, FEWER, mu)]
+        others = [
+            reconstruct(config, state, collision, mu, None)
+            for mu in means
+            for collision in dataset.produced(config, "test", FEWER, mu)
+        ]
         arrays |= against_pile_up(config, found, others)
     if config.export:
         files, differences = exported(config, state, found)
@@ -110,19 +115,32 @@ def exported(
     }
 
 
-def reconstructed(config: Config, state: TrainState, size: int, mu: float) -> list[Reconstruction]:
-    """Test collisions of our maker."""
-    made = dataset.produced(config, "test", size, mu)
-    return [reconstruct(config, state, collision, mu) for collision in made]
+def timed(
+    config: Config, state: TrainState, collisions: Iterable[Collision], mu: float | None = None
+) -> list[Reconstruction]:
+    """What is made of collisions, timed without start-up and compilation."""
+    begun: set[Any] = set()
+    return [reconstruct(config, state, collision, mu, begun) for collision in collisions]
 
 
 def reconstruct(
-    config: Config, state: TrainState, collision: Collision, mu: float | None = None
+    config: Config,
+    state: TrainState,
+    collision: Collision,
+    mu: float | None,
+    begun: set[Any] | None,
 ) -> Reconstruction:
-    """Graph, scores, tracks and fits of one collision; the baseline beside them."""
+    """Graph, scores, tracks and fits of one collision; the baseline beside them.
+
+    A stage that is not in `begun`, for scores also each size that is compiled, is run once before
+    it is timed; with None nothing is.
+    """
     seconds: dict[str, float] = {}
 
-    def timed(stage: str, function: Any) -> Any:
+    def timed(stage: str, function: Any, size: Any = None) -> Any:
+        if begun is not None and (stage, size) not in begun:
+            begun.add((stage, size))
+            function()
         start = time.perf_counter()
         result = function()
         seconds[stage] = time.perf_counter() - start
@@ -130,7 +148,8 @@ def reconstruct(
 
     hits = collision.hits
     graph = timed("graph", lambda: dataset.graph_of(config, collision))
-    scores = timed("scores", lambda: score(network(config), state.params, graph))
+    size = (graphs.bucket(len(graph.nodes) + 1), graphs.bucket(len(graph.edges)))
+    scores = timed("scores", lambda: score(network(config), state.params, graph), size)
     built = timed("tracks", lambda: build_tracks(graph, scores))
     fitted = timed("fit", lambda: cleaned(built, collision))
     asked = baseline.FollowOptions(min_pt=0.9 * config.min_pt, min_hits=3)

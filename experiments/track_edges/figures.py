@@ -26,7 +26,8 @@ PUBLISHED = {"GNN4ITk CTD 2023, ITk, all hits": (0.992, 0.929)}  # efficiency, m
 def figures(results: Results) -> dict[str, Figure]:
     """Displays, scores, ROC, purity, efficiency and fakes, timing, training."""
     arrays, numbers = results["arrays"], results["numbers"]
-    title = f"{numbers['collisions']:g} collisions, {arrays['setting']}"
+    count = int(numbers["collisions"])
+    title = f"{count} collision{'s' if count > 1 else ''}, {arrays['setting']}"
     drawn = {
         f"display_{method}": displays.event_display(
             unpacked(displays.Display, f"display {method}", arrays),
@@ -37,7 +38,8 @@ def figures(results: Results) -> dict[str, Figure]:
     }
     stages, seconds = arrays["stage"].astype(str), np.median(arrays["seconds"], axis=0)
     times = dict(zip(stages.tolist(), seconds.tolist(), strict=True))
-    beside = f"median of {title}\nseed, follow and fit instead: {times.pop('baseline'):.2f} s"
+    beside = f"median of {title}\nwithout start-up and compilation; "
+    beside += f"seed, follow and fit instead: {times.pop('baseline'):.2f} s"
     run = f"{numbers['hits per collision']:,.0f} hits, {numbers['edges per collision']:,.0f} edges"
     drawn["timing"] = displays.stage_times({run: times}, title=beside)
     if "edge AUC" in numbers:
@@ -47,7 +49,9 @@ def figures(results: Results) -> dict[str, Figure]:
         drawn["scores"] = displays.scores(binned, title=title)
         drawn["roc"] = _roc(counts, title)
         drawn["purity"] = displays.purities(
-            {"graph network": counts}, references=PUBLISHED, title=title
+            {"graph network": counts},
+            references=PUBLISHED if str(arrays["setting"]).endswith("all hits") else {},
+            title=title,
         )
     if all(f"{method} fake rate {STYLE}" in numbers for method in METHODS):
         drawn |= _fakes(arrays, title)
@@ -80,7 +84,7 @@ def _efficiencies(arrays: Mapping[str, np.ndarray], title: str) -> dict[str, Fig
             for name, own in found.items()
         }
         drawn["efficiency_mu"] = displays.efficiencies(
-            shares, "mu", STYLE, title="collisions made at four pile-ups"
+            shares, "mu", STYLE, title=_pile_ups(found["graph network"])
         )
     return drawn
 
@@ -102,15 +106,23 @@ def _fakes(arrays: Mapping[str, np.ndarray], title: str) -> dict[str, Figure]:
             for name, own in found.items()
         }
         drawn["fakes_mu"] = displays.fakes(
-            shares, "mu", STYLE, title="collisions made at four pile-ups"
+            shares, "mu", STYLE, title=_pile_ups(found["graph network"])
         )
     return drawn
 
 
 def _between(values: np.ndarray) -> np.ndarray:
-    """Edges of bins that hold one of the values each."""
+    """Edges of bins that hold one of the values each, evenly spaced ones in their middle."""
     own = np.unique(values)
-    return np.concatenate([[0.0], (own[1:] + own[:-1]) / 2, [1.15 * own[-1] + 1]])
+    half = np.diff(own) / 2 if len(own) > 1 else np.array([0.5])
+    return np.concatenate(
+        [[own[0] - half[0]], own[:-1] + half[: len(own) - 1], [own[-1] + half[-1]]]
+    )
+
+
+def _pile_ups(found: metrics.Matches) -> str:
+    means = ", ".join(f"{mu:g}" for mu in np.unique(found.particles.mu))
+    return f"test collisions at a mean pile-up of {means}"
 
 
 def _roc(counts: EdgeCounts, title: str) -> Figure:

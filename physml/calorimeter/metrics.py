@@ -226,6 +226,11 @@ def scorecard(
     found = _checked_features(reference, generated, geometry)
     check_energies(reference.incident_energy, generated.incident_energy)
     rows = matrix(found[0]), matrix(found[1])
+    needed = max(settings.sizes[1], settings.kernel_rows)
+    if min(len(x) for x in rows) < needed:
+        what = f"needs {needed} rows of each sample, has {len(rows[0])} and {len(rows[1])}"
+        remedy = "give more showers, or Settings(sizes=..., kernel_rows=...) of fewer rows"
+        raise DataError("scorecard", what, f"{remedy} (then not comparable)")
     fpd = frechet_distance(*rows, sizes=settings.sizes, seed=seed)
     kpd = kernel_distance(*rows, size=settings.kernel_rows, seed=seed)
     drawn = [_drawn(x, settings.neighbour_rows, (seed, k)) for k, x in enumerate(rows)]

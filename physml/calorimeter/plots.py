@@ -96,6 +96,10 @@ def spectrum(
         parts.steps(above, edges, middle, found, sample)
     parts.ratio(below, middle, pair)
     above.set(xscale="log", yscale="log", ylabel=y_label, xlim=(edges[0], edges[-1]))
+    # Bars that reach 0 leave the axis at its lower end: the smallest value, not they, sets it.
+    lowest = min(float(x.value[x.value > 0].min(initial=np.inf)) for x in pair)
+    if np.isfinite(lowest):
+        above.set_ylim(bottom=lowest / 3)
     parts.finish(figure, cells, 1, x_label, title)
     return figure
 
@@ -199,7 +203,7 @@ def score_dots(
             colour = GENERATED if name == names[0] else TRUTH
             if value > 0 or number not in log:
                 axes.errorbar(value, place[name], xerr=error or None, fmt="o", color=colour)
-            text = f"{value:.3g}±{error:.1g}" if error else f"{value:.3g}"
+            text = f"{_short(value, 3)} ± {_short(error, 1)}" if error else _short(value, 3)
             axes.annotate(
                 text, (1.02, place[name]), xycoords=("axes fraction", "data"),
                 va="center", fontsize=8, color=colour,
@@ -213,6 +217,11 @@ def score_dots(
         axes.set_visible(False)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _short(value: float, digits: int) -> str:
+    """So many digits that count, without a power of ten: 495, 40, 0.03."""
+    return f"{float(f'{value:.{digits}g}'):g}"
 
 
 @styled

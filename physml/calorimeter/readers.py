@@ -11,7 +11,7 @@
 
 What is impossible is refused: energies or deposits that are not finite or negative, numbers of
 voxels that do not fit the geometry, deposits a hundred times off their incident energy (MeV and
-GeV mixed up), damaged files. What is odd is kept, counted and said in one warning per file: showers
+GeV mixed up), damaged files. What is odd is kept, counted and said on stderr, a line each: showers
 without energy (soft pions leave such), with nearly all of it in one voxel, with much more than
 their particle had; voxels below the threshold of the geometry; layers that seem to be out of order,
 by their profile in depth (sets 2 and 3) or by unlike sectors. Layers of one sector and as many
@@ -24,7 +24,7 @@ Whoever has the sha256 of a file gives it.
 
 from __future__ import annotations
 
-import warnings
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,18 +90,20 @@ def read(
     hits: HitColumns | None = None,
     sha256: str | None = None,
     max_bytes: int = MAX_BYTES,
+    tell: bool = True,
 ) -> Read:
     """Showers of a file in one of the forms above, in one piece.
 
     Args:
-        path, geometry, rows, tree, hits, sha256: see `iterate`.
+        path, geometry, rows, tree, hits, sha256, tell: see `iterate`.
         max_bytes: limit of the deposits returned.
 
     Raises:
         DataError: see `iterate`; more than `max_bytes`.
     """
     parts, total = [], 0
-    for part in iterate(path, geometry, rows=rows, tree=tree, hits=hits, sha256=sha256):
+    given: Any = {"rows": rows, "tree": tree, "hits": hits, "sha256": sha256, "tell": tell}
+    for part in iterate(path, geometry, **given):
         total += part.showers.deposits.nbytes
         if total > max_bytes:
             what = f"holds more than {max_bytes / 1e9:.3g} GB of deposits"
@@ -123,6 +125,7 @@ def iterate(
     hits: HitColumns | None = None,
     sha256: str | None = None,
     max_bytes: int = BLOCK_BYTES,
+    tell: bool = True,
 ) -> Iterator[Read]:
     """Consecutive blocks of showers; the form is recognised by what the file holds.
 
@@ -136,6 +139,7 @@ def iterate(
         sha256: what the file should have; files that are named like those of `PUBLISHED` are
             compared with these.
         max_bytes: of the values of a block as the file stores them.
+        tell: say on stderr what is odd.
 
     Raises:
         DataError: missing, damaged, or of no known form; the size or sha256 differs; another number
@@ -156,8 +160,8 @@ def iterate(
             tally.check_units(seen.incident, seen.deposited, path)
         yield part
     tally.check_units(seen.incident, seen.deposited, path)
-    for line in tally.lines(seen, start, geometry):
-        warnings.warn(f"{path}: {line}", stacklevel=2)
+    for line in tally.lines(seen, start, geometry) if tell else ():
+        print(f"{path}: {line}", file=sys.stderr)
 
 
 def _verify(path: str | Path, sha256: str | None) -> None:
@@ -236,14 +240,14 @@ def _calogan_blocks(
     rows: tuple[int, int] | None,
     max_bytes: int,
 ) -> Iterator[Read]:
-    names = [f"layer_{layer.id}" for layer in geometry.layers]
-    wanted = {
-        name: (layer.n_alpha, layer.n_r) for name, layer in zip(names, geometry.layers, strict=True)
-    }
+    wanted = _cells(geometry)
+    names = list(wanted)
     held = {name: shape[1:] for name, shape in shapes.items() if name.startswith("layer_")}
     if held != wanted:
         what = f"holds cells {held}, the geometry has {wanted}"
-        raise DataError(path, what, "give its geometry, and the layers in their order")
+        fits = held == _cells(calogan())
+        remedy = "give calogan()" if fits else "give its geometry, and the layers in their order"
+        raise DataError(path, what, remedy)
     overflow = [name for name in ("overflow",) if name in shapes]
     for block in hdf5.iterate(path, ["energy", *names, *overflow], step, rows, max_bytes):
         n = len(block["energy"])
@@ -251,6 +255,10 @@ def _calogan_blocks(
         showers = Showers(_energy(path, block["energy"], GEV), np.concatenate(flat, axis=1))
         beside = _deposits(path, block["overflow"].reshape(n, -1)) if overflow else flat[0][:, :0]
         yield Read(showers, beside)
+
+
+def _cells(geometry: Geometry) -> dict[str, tuple[int, int]]:
+    return {f"layer_{layer.id}": (layer.n_alpha, layer.n_r) for layer in geometry.layers}
 
 
 def _cell_blocks(
@@ -267,7 +275,7 @@ def _cell_blocks(
     wanted = [f"cell_{k}" for k in range(len(names))]
     if len(names) < geometry.size or set(names) != set(wanted):
         what = f"holds {len(names)} branches cell_0, cell_1..., the geometry has {geometry.size}"
-        raise DataError(path, what, "give its geometry, or hits=HitColumns(...)")
+        raise DataError(path, what, f"give {'its geometry' if names else 'hits=HitColumns(...)'}")
     columns = ["TotalEnergy", *wanted]
     for block in root.iterate(path, tree, columns, step, rows, max_bytes=max_bytes):
         if any(np.ndim(getattr(block[name], "values", block[name])) != 1 for name in columns):

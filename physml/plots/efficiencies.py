@@ -13,7 +13,8 @@ from physml.errors import DataError
 from physml.metrics import Shares
 from physml.plots.style import GREY, look, panel, styled
 
-SHIFT = 0.12  # of a bin between methods, so that their bars do not hide each other
+SHIFT = 0.12  # of a bin between methods, so that their bars do not hide each other ...
+WIDEST = 0.012  # ... and of the axis at most
 
 
 @styled
@@ -53,7 +54,7 @@ def shares(
             raise DataError(name, f"has shares outside {y_range}", "widen the axis")
         low, high = found.low[used], found.high[used]
         top = max(top, float(high.max()))
-        left, x, right = _places(found.edges, SHIFT * (k - (len(series) - 1) / 2), log_x)
+        left, x, right = _places(found.edges, k - (len(series) - 1) / 2, log_x)
         axes.errorbar(
             x[used], share, np.maximum([share - low, high - share], 0.0),
             [(x - left)[used], (right - x)[used]],
@@ -85,9 +86,10 @@ def _label(name: str, found: Shares) -> str:
 
 
 def _places(edges: np.ndarray, shift: float, log_x: bool) -> tuple[np.ndarray, ...]:
-    """Lower edges, shifted centres and upper edges of the bins; centres as the axis shows them."""
+    """Lower edges, centres as the axis shows them, moved by steps, and upper edges of the bins."""
     where = np.log(edges) if log_x else edges
-    centre = (where[1:] + where[:-1]) / 2 + shift * np.diff(where)
+    step = np.minimum(SHIFT * np.diff(where), WIDEST * (where[-1] - where[0]))
+    centre = (where[1:] + where[:-1]) / 2 + shift * step
     return edges[:-1], np.exp(centre) if log_x else centre, edges[1:]
 
 

@@ -11,28 +11,19 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
 
-from physml.errors import ConfigError, DataError
+from physml.errors import DataError
 from physml.io import csv, root
+from physml.tracking.mapping import ASSUMED, PARTICLE, START, WITHOUT
 from physml.tracking.trees import Columns, first_repeat, integers, tree_events
 
 BARCODE = ("vertex_primary", "vertex_secondary", "particle", "generation", "sub_particle")
-
-_POINT = ("x", "y", "z")
-_LAYER = ("volume", "layer", "module", "geometry")
-_PARTICLE = ("px", "py", "pz", "charge")
-_START = ("vx", "vy", "vz", "pdg")
-_ASSUMED = {
-    ("vx", "vy", "vz"): "taken as 0, as if on the beam, so that products of decays pass as targets",
-    ("pdg",): "taken as 0, so that electrons pass as targets",
-}
-KNOWN = (*_POINT, "event", *_LAYER, "hit_id", "particle", *_PARTICLE, *_START)
 
 ACTS_HITS = {
     "event": "event_id", "x": "tx", "y": "ty", "z": "tz",
@@ -58,54 +49,6 @@ class Event(NamedTuple):
     particles: Columns | None = None  # key (not 0) particle_id pdg charge vx vy vz px py pz
 
 
-def parse_mapping(text: str) -> dict[str, str]:
-    """Mapping of our names to columns from text such as "x=hit_x,y=hit_y,z=hit_z,event=evt".
-
-    Our names: x, y, z, event, volume, layer, module, geometry, hit_id, particle, and of that
-    particle px, py, pz, charge, vx, vy, vz, pdg.
-
-    Raises:
-        ConfigError: a part without "=", or a name given twice.
-    """
-    found: dict[str, str] = {}
-    for part in text.split(","):
-        name, equals, column = (piece.strip() for piece in part.partition("="))
-        if not (name and equals and column):
-            raise ConfigError(
-                "mapping", f"{part!r} is not name=column", "write x=hit_x,y=hit_y,..."
-            )
-        if name in found:
-            raise ConfigError("mapping", f"names {name!r} twice", "name it once")
-        found[name] = column
-    return found
-
-
-def check_mapping(mapping: Mapping[str, str], truth: bool) -> None:
-    """Refuse unknown names and incomplete sets.
-
-    Raises:
-        ConfigError: see there.
-    """
-    unknown = [name for name in mapping if name not in KNOWN]
-    if unknown:
-        raise ConfigError("mapping", f"{unknown[0]!r} is unknown", f"known: {', '.join(KNOWN)}")
-    needs: list[tuple[bool, Iterable[str]]] = [
-        (True, _POINT),
-        ("volume" in mapping or "layer" in mapping, ("volume", "layer")),
-        (truth and "particle" in mapping, _PARTICLE),
-        (any(name in mapping for name in (*_PARTICLE, *_START)), ("particle",)),
-    ]
-    for needed, names in needs:
-        missing = [name for name in names if name not in mapping]
-        if needed and missing:
-            remedy = f"name the column of {missing[0]}"
-            remedy += ", or read without truth" if missing[0] in _PARTICLE else ""
-            raise ConfigError("mapping", f"lacks {', '.join(missing)}", remedy)
-    if "geometry" in mapping and ("layer" in mapping or "module" in mapping):
-        what = "gives layers and modules twice"
-        raise ConfigError("mapping", what, "leave out geometry, or volume, layer and module")
-
-
 def events(
     path: Path,
     mapping: Mapping[str, str] | None,
@@ -124,13 +67,18 @@ def events(
     path = _acts_file(path, bool(files)) if path.is_dir() else path
     if files:
         return _trackml(files, truth)
-    names = {name.rpartition(";")[0] for name in root.trees(path)}
+    names = _trees(path)
     if "hits" in names:
         return _acts(path, truth, particles)
     if "spacepoints" in names:
         return _mapped(path, "spacepoints", ACTS_SPACEPOINTS, truth=False)
     what = "holds neither the tree 'hits' nor 'spacepoints' of ACTS"
-    raise DataError(path, what, f"give a mapping; it holds {', '.join(sorted(names)) or 'no tree'}")
+    remedy = f"give a mapping (--mapping); it holds {', '.join(names) or 'no tree'}"
+    raise DataError(path, what, remedy)
+
+
+def _trees(path: Path) -> list[str]:
+    return sorted({name.rpartition(";")[0] for name in root.trees(path)})
 
 
 # TrackML
@@ -176,7 +124,7 @@ def _trackml_event(number: int, file: Path, truth: bool) -> Event:
     particle_file = _beside(file, "particles")
     if particle_file is None:
         what = "has truth but no table of particles beside it"
-        raise DataError(file, what, "add the table of particles, or read without truth")
+        raise DataError(file, what, f"add the table of particles, or {WITHOUT}")
     named = csv.read(truth_file, {"hit_id": int, "particle_id": int})
     hits["key"] = _joined(truth_file, hits["hit_id"], named)
     own = csv.read(particle_file, _PARTICLES | {"particle_type": int}, optional=("particle_type",))
@@ -217,12 +165,11 @@ def _mapped(
     wanted = {
         name: column
         for name, column in mapping.items()
-        if truth or name not in ("particle", *_PARTICLE, *_START)
+        if truth or name not in ("particle", *PARTICLE, *START)
     }
-    for names, told in _ASSUMED.items():
-        absent = ", ".join(name for name in names if name not in wanted)
-        if "particle" in wanted and absent:
-            print(f"{path}: the mapping names no {absent}: {told}", file=sys.stderr)
+    if tree is None and len(found := _trees(path)) > 1:
+        remedy = f"name one (--tree) of {', '.join(found)}"
+        raise DataError(path, f"holds {len(found)} trees", remedy)
     for number, columns in tree_events(path, tree, wanted, "x"):
         where = f"{path}, event {number}"
         if "geometry" in columns:
@@ -232,6 +179,10 @@ def _mapped(
             continue
         columns["key"] = integers(where, "particle", columns["particle"])
         yield Event(where, number, columns, _own_particles(where, columns))
+    for names, told in ASSUMED.items():  # said of events that were fit to be used
+        absent = ", ".join(name for name in names if name not in wanted)
+        if "particle" in wanted and absent:
+            print(f"{path}: the mapping names no {absent}: {told}", file=sys.stderr)
 
 
 def _decoded(where: str, geometry: np.ndarray) -> Columns:
@@ -249,7 +200,7 @@ def _own_particles(where: str, hits: Columns) -> Columns:
     keys, first, which = np.unique(hits["key"], return_index=True, return_inverse=True)
     real = keys != 0
     found = {"key": keys[real], "particle_id": keys[real]}
-    for name in (*_PARTICLE, *_START):
+    for name in (*PARTICLE, *START):
         if name not in hits:
             found[name] = np.zeros(real.sum(), np.int64 if name == "pdg" else np.float64)
             continue
@@ -305,7 +256,7 @@ def _particle_file(path: Path, given: str | Path | None) -> Path:
     file = path.with_name("particles.root") if given is None else Path(given)
     if not file.is_file():
         what = f"names particles, but {file.name} is not beside it"
-        raise DataError(path, what, "put particles.root beside it, or read without truth")
+        raise DataError(path, what, f"put particles.root beside it, or {WITHOUT}")
     return file
 
 
@@ -329,7 +280,7 @@ def _lookup(file: Path, tables: Iterator[tuple[int, Columns]]) -> Callable[[int]
             found = next(tables, None)
             if found is None:
                 what = f"has no event {event}"
-                raise DataError(file, what, "give particles of these hits, or read without truth")
+                raise DataError(file, what, f"give particles of these hits, or {WITHOUT}")
             held[found[0]] = found[1]
         return held.pop(event)
 

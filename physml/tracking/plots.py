@@ -23,11 +23,10 @@ from physml.tracking.metrics import Matches, Variable
 
 FAKE, OTHER, MATCHED, UNKNOWN = 0, 1, 2, 3  # kinds of tracks; unknown: there is no truth
 MOST_HITS = 20_000  # drawn in a display; more are thinned out evenly
-MOST_LINES = 1_200  # in a display; with more only a wedge in phi is legible
+MOST_LINES = 400  # in a display, some 50 tracks; with more only a wedge in phi is legible
 _FRAME = "#DDDDDD"
-_SMALL: Any = {"fontsize": 8, "markerscale": 5}
 _FOUND: Any = {"colors": COLOURS[0], "linewidths": 0.8, "zorder": 3}
-_OTHER: Any = {"colors": COLOURS[2], "linewidths": 0.5, "zorder": 2, "alpha": 0.6}
+_OTHER: Any = {"colors": COLOURS[3], "linewidths": 1.0, "zorder": 2}
 _MISSED: Any = {"colors": COLOURS[4], "linewidths": 1.1, "linestyles": "--", "zorder": 4}
 _FAKE: Any = {"colors": COLOURS[1], "linewidths": 1.1, "linestyles": "--", "zorder": 4}
 # Whose variable, its name with unit, and whether its axis is logarithmic.
@@ -35,7 +34,7 @@ _NAMES: Mapping[str, tuple[str, bool]] = {
     "pt": ("transverse momentum {} (GeV)", True),
     "eta": ("pseudorapidity {}", False),
     "radius": ("distance from the beam to the vertex {} (mm)", False),
-    "mu": ("collisions at a time", False),
+    "mu": ("pile-up interactions per bunch crossing (mean)", False),
 }
 
 
@@ -43,8 +42,8 @@ class Display(NamedTuple):
     """What an event display shows, as plain arrays that results can keep."""
 
     position: Float32[np.ndarray, "n 3"]  # of all hits, mm
-    truth: Int32[np.ndarray, "2 k"]  # hits that follow each other on target particles
-    found: Bool[np.ndarray, "k"]  # whether the particle is found
+    truth: Int32[np.ndarray, "2 k"] | None  # hits that follow each other on target particles
+    found: Bool[np.ndarray, "k"] | None  # whether the particle is found; both None: no truth
     tracks: Int32[np.ndarray, "2 m"]  # hits that follow each other on tracks
     kind: Int8[np.ndarray, "m"]  # FAKE, OTHER (matched, not to a target), MATCHED, UNKNOWN
 
@@ -61,7 +60,7 @@ def display(collision: Collision, tracks: Tracks, matches: Matches | None) -> Di
     Raises:
         ValueError: there are matches, but the collision has no truth.
     """
-    truth, found = np.zeros((2, 0), np.int64), np.zeros(0, bool)
+    truth, found = None, None
     kind = np.full(len(tracks.offsets) - 1, -1 if matches else UNKNOWN, np.int8)
     if matches:
         truth, found = _target_lines(collision, matches)
@@ -71,7 +70,7 @@ def display(collision: Collision, tracks: Tracks, matches: Matches | None) -> Di
     inner = np.flatnonzero((of_track[1:] == of_track[:-1]) & (kind[of_track[1:]] >= 0))
     return Display(
         collision.hits.position.astype(np.float32),
-        truth.astype(np.int32),
+        None if truth is None else truth.astype(np.int32),
         found,
         tracks.hit[np.stack([inner, inner + 1])].astype(np.int32),
         kind[of_track[inner]],
@@ -111,8 +110,10 @@ def event_display(
         raise DataError("event display", f"has no hit at phi {start:.2f} to {stop:.2f}", "widen it")
     if stop - start < 2 * np.pi:
         title = f"{title}, {start:.2f} < phi < {stop:.2f} rad".removeprefix(", ")
-    figure = Figure(figsize=(9.6, 8.4), layout="constrained")
-    grid = figure.subplots(2, 2, sharex="row", sharey="row")
+    across = np.clip(np.divide(*np.ptp(shown.position[inside, :2], axis=0)[::-1] + 2), 0.3, 1.2)
+    heights = (4.2 * across, 3.4)  # of panels; x and y have one scale
+    figure = Figure(figsize=(9.6, sum(heights) + 1.7), layout="constrained")
+    grid = figure.subplots(2, 2, sharex="row", sharey="row", height_ratios=heights)
     truth, tracks = _groups(shown)
     r = np.hypot(*shown.position[:, :2].T)
     for row, points in enumerate((shown.position[:, :2], np.stack([shown.position[:, 2], r], 1))):
@@ -121,6 +122,7 @@ def event_display(
         ):
             (_rings, _sheets)[row](axes, detector)
             _draw(axes, points, np.flatnonzero(inside), pairs, groups)
+            axes.locator_params(nbins=6)
     grid[0, 0].set(
         aspect="equal", ylabel="y (mm)", title="truth: target particles" if truth else "hits"
     )
@@ -128,8 +130,8 @@ def event_display(
     grid[1, 0].set(ylabel="r (mm)", ylim=(0, None))
     for axes in grid.flat:
         axes.set(xlabel="x (mm)" if axes in grid[0] else "z (mm)")
-    for axes in grid[0]:
-        axes.legend(loc="upper right", framealpha=0.9, frameon=True, edgecolor="none", **_SMALL)
+    for axes in grid[1]:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, markerscale=3)
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -139,16 +141,16 @@ def efficiencies(
     variable: Variable,
     style: str,
     *,
-    lowest: float = 0.0,
     title: str = "",
 ) -> Figure:
     """Track efficiency against a variable of the particles, methods beside each other.
+
+    The axis begins at 0, or close below the lowest bar where that is above 0.5.
 
     Args:
         methods: name -> `metrics.efficiency_in`.
         variable: of the bins.
         style: of the matching; it stands on the axis.
-        lowest: end of the axis.
         title: over the panel, such as the target.
 
     Raises:
@@ -156,7 +158,12 @@ def efficiencies(
     """
     name, log = _NAMES[variable]
     label, y_label = name.format("of the particle"), f"track efficiency ({style})"
-    return plots.shares(methods, label, y_label, log_x=log, y_range=(lowest, 1.05), title=title)
+    lows = [found.low[found.total > 0].min(initial=1.0) for found in methods.values()]
+    bottom = np.floor(20 * min(lows, default=0.0)) / 20
+    bottom = bottom if bottom >= 0.5 else 0.0
+    room = 0.04 * (1 - bottom) + 0.002  # markers at either end are whole
+    y_range = (bottom - room, 1 + room)
+    return plots.shares(methods, label, y_label, log_x=log, y_range=y_range, title=title)
 
 
 def fakes(
@@ -224,8 +231,10 @@ def purities(
             axes.plot(right, found.purity[used], "--", color=colour, label=f"{name}: total")
         for k, (name, point) in enumerate((references or {}).items()):
             axes.plot(*point, "*+x"[k % 3], color="black", markersize=9, label=name)
-        limits = (low, 1 + 0.02 * (1 - low))
+        room = 0.03 * (1 - low)
+        limits = (low - room, 1 + room)
         axes.set(xlim=limits, ylim=limits, xlabel="edge efficiency (target, in the graph)")
+        axes.tick_params(axis="x", pad=7)  # clear of the lowest number of the other axis
     both[0].set_ylabel("purity of the edges")
     both[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.suptitle(title, fontsize=11)
@@ -249,7 +258,7 @@ def stage_times(runs: Mapping[str, Mapping[str, float]], *, title: str = "") -> 
     seconds = np.array([list(times.values()) for times in runs.values()], float)
     if not (np.isfinite(seconds) & (seconds >= 0)).all():
         raise DataError("times", "are not finite or below 0", "measure them again")
-    figure, axes = panel(6.8, 0.5 + len(stages) * (0.22 + 0.2 * len(runs)) + 0.5)
+    figure, axes = panel(6.8, 1.1 + len(stages) * (0.22 + 0.2 * len(runs)) + 0.25 * len(runs))
     place, width = np.arange(len(stages))[::-1], 0.8 / len(runs)
     for k, (name, times) in enumerate(zip(runs, seconds, strict=True)):
         offset = ((len(runs) - 1) / 2 - k) * width
@@ -261,7 +270,7 @@ def stage_times(runs: Mapping[str, Mapping[str, float]], *, title: str = "") -> 
     axes.margins(x=0.15)  # room for the numbers
     axes.set(xlabel="time (s)", title=title)
     axes.set_xlim(left=0)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.legend(loc="outside lower center")
     return figure
 
 
@@ -278,7 +287,7 @@ def _target_lines(collision: Collision, matches: Matches) -> tuple[np.ndarray, n
 
 def _groups(shown: Display) -> tuple[dict[str, Any], dict[str, Any]]:
     """Label -> lines and their look, of the truth and of the tracks."""
-    if len(shown.kind) and (shown.kind == UNKNOWN).all():
+    if shown.found is None:
         return {}, {"tracks": (shown.kind == UNKNOWN, _FOUND)}
     truth = {"found": (shown.found, _FOUND), "missed": (~shown.found, _MISSED)}
     tracks = {
@@ -290,26 +299,32 @@ def _groups(shown: Display) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _wedge(shown: Display) -> tuple[float, float]:
-    lines = max(shown.truth.shape[1], shown.tracks.shape[1])
+    lines = max(0 if pairs is None else pairs.shape[1] for pairs in (shown.truth, shown.tracks))
     width = 2 * np.pi * MOST_LINES / max(lines, MOST_LINES)
     return (0.0, width) if width < np.pi else (-np.pi, np.pi)
 
 
 def _draw(
-    axes: Axes, points: np.ndarray, rows: np.ndarray, pairs: np.ndarray, groups: Mapping[str, Any]
+    axes: Axes,
+    points: np.ndarray,
+    rows: np.ndarray,
+    pairs: np.ndarray | None,
+    groups: Mapping[str, Any],
 ) -> None:
-    """Hits and lines in one panel, which is as large as the hits."""
+    """Hits and lines in one panel, which is as large as the hits; empty groups are left out."""
     step = -(-len(rows) // MOST_HITS)
     label = "hits" if step == 1 else f"hits (1 in {step})"
-    dots: Any = {"markersize": 0.8, "markeredgewidth": 0, "rasterized": True, "zorder": 1}
+    dots: Any = {"markersize": 1.6, "markeredgewidth": 0, "rasterized": True, "zorder": 1}
     axes.plot(*points[rows[::step]].T, "o", color=GREY, label=label, **dots)
     inside = np.zeros(len(points), bool)
     inside[rows] = True
     for label, (mine, look) in groups.items():
+        assert pairs is not None  # there are no groups without lines
         lines = points[pairs[:, mine & inside[pairs].all(axis=0)].T]
-        axes.add_collection(LineCollection(list(lines), label=label, rasterized=True, **look))
+        if len(lines):
+            axes.add_collection(LineCollection(list(lines), label=label, rasterized=True, **look))
     low, high = points[rows].min(axis=0), points[rows].max(axis=0)
-    room = np.maximum(0.05 * (high - low), 1.0)  # mm
+    room = np.maximum(0.05 * (high - low), 10.0)  # mm
     low, high = low - room, high + room
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
 

@@ -17,10 +17,12 @@ from jaxtyping import Float64, Int32, Int64
 
 from physml.errors import ConfigError, DataError
 from physml.io import csv
-from physml.tracking import layouts
-from physml.tracking.events import Collision, Hits, Particles
+from physml.tracking import layouts, surfaces
+from physml.tracking.events import Collision, Hits, Particles, pt
 from physml.tracking.geometry import Detector, places
-from physml.tracking.layouts import Event, parse_mapping
+from physml.tracking.helix import SPEED_OF_LIGHT
+from physml.tracking.layouts import Event
+from physml.tracking.mapping import WITHOUT, check_mapping, parse_mapping
 from physml.tracking.trees import first_repeat, integers
 
 __all__ = ["parse_mapping", "read_collisions", "read_detector"]
@@ -32,6 +34,18 @@ TOLERANCE = 20.0
 
 MAX_COINCIDENT = 0.01
 """Share of hits at the very place of another. Decays leave a few: 10 of 27,543 in event 1000."""
+
+MAX_RATIO = 10.0
+"""Largest factor between the given pT and that of the hits, in the median (`_check_momenta`).
+
+In event 1000 and in simulated ones the median is 1.00 to 1.01; MeV taken for GeV make it 1000.
+"""
+
+FEWEST = 5
+"""Particles that such a median needs, and hits that each of them needs."""
+
+BENT = 1.0
+"""mm. Sagitta of their tracks: far above the pitch, so that the hits tell the momentum."""
 
 SIGN = {11: -1, 13: -1, 15: -1, 211: 1, 321: 1, 2212: 1}  # charge of the PDG code, not its anti
 
@@ -136,19 +150,23 @@ def read_collisions(
         2^63 (unsigned in ACTS) appear as negative ones with the same bits.
 
     Raises:
-        ConfigError: an unknown unit, a mapping that is not readable or misses something.
+        ConfigError: an unknown unit, a mapping that is not readable or misses something, a tree
+            without a mapping.
         DataError: see `physml.io.csv.read` and `physml.io.root.read`; a layout that is not known;
             no hits; NaN or infinity; a layer that the detector lacks; a hit far from its layer; a
             hit given twice; truth that does not belong to the hits; an unknown particle; a charge
-            that is no whole number or not that of the PDG code; rows of an event in two places.
+            that is no whole number or not that of the PDG code; rows of an event in two places;
+            momenta that are not those of the hits (`MAX_RATIO`).
     """
     if unit not in UNITS:
         raise ConfigError("unit", f"{unit!r} is unknown", f"give one of {', '.join(UNITS)}")
     if not tolerance > 0:
         raise ConfigError("tolerance", f"is {tolerance}", "give a positive number of mm")
+    if tree is not None and mapping is None:
+        raise ConfigError("tree", "changes nothing without a mapping", "give a mapping too")
     named = parse_mapping(mapping) if isinstance(mapping, str) else mapping
     if named is not None:
-        layouts.check_mapping(named, truth)
+        check_mapping(named, truth)
     events = layouts.events(Path(path), named, tree, truth, particles)
     return (_collision(event, detector, unit, tolerance) for event in events)
 
@@ -168,7 +186,9 @@ def _collision(event: Event, detector: Detector, unit: str, tolerance: float) ->
     if event.particles is not None:
         truth, particle = _truth(event, UNITS[unit])
     _check_repeats(where, found, particle)
-    return Collision(event.number, found, truth, particle)
+    collision = Collision(event.number, found, truth, particle)
+    _check_momenta(where, collision, detector.field)
+    return collision
 
 
 def _vectors(
@@ -201,7 +221,8 @@ def _layers(
     if len(unknown):
         k = unknown[0]
         what = f"row {k} is in volume {volume[k]} layer {layer[k]}, which the detector lacks"
-        raise DataError(where, what, f"it has {_listed(detector)}")
+        remedy = f"it has {_listed(detector)}; for another detector call read_collisions in Python"
+        raise DataError(where, what, remedy)
     return found
 
 
@@ -251,11 +272,12 @@ def _check_place(
         f"first in row {k}: {_shown(position[k])} mm is {away[k]:.4g} mm from volume "
         f"{detector.volume[layer[k]]} layer {detector.layer[layer[k]]}"
     )
-    remedy = "check the detector and the columns, or raise tolerance"
+    remedy = "check columns and unit; for another detector or tolerance call read_collisions"
+    remedy += " in Python"
     for name, size in UNITS.items():
         other = _distance(position * size / UNITS[unit], layer, detector)
         if name != unit and (other <= tolerance).mean() > 0.9:
-            remedy = f"the numbers fit in {name}: give unit {name}"
+            remedy = f"the numbers fit in {name}: give unit {name} (--unit {name})"
     raise DataError(where, what, remedy)
 
 
@@ -280,6 +302,34 @@ def _check_repeats(where: str, hits: Hits, particle: Int32[np.ndarray, "n"] | No
             f"rows {a} and {b} are the same hit ({(own if own.any() else same).sum()} such pairs)"
         )
         raise DataError(where, what, "drop the copies")
+
+
+def _check_momenta(where: str, collision: Collision, field: float) -> None:
+    """Refuse momenta in another unit: those that the hits bend with differ by a large factor.
+
+    The curvature is that of the circle through the first, a middle and the last hit of a particle.
+    Nothing is said of a collision with fewer than `FEWEST` particles of as many hits, visibly bent.
+    """
+    particles, particle = collision.particles, collision.particle
+    if particles is None or particle is None or not field > 0:
+        return
+    rows = np.flatnonzero(particle >= 0)
+    away = collision.hits.position[rows] - particles.vertex[particle[rows]]
+    rows = rows[np.lexsort([np.einsum("ij,ij->i", away, away), particle[rows]])]
+    own, first, size = np.unique(particle[rows], return_index=True, return_counts=True)
+    own, first, size = (column[size >= FEWEST] for column in (own, first, size))
+    position = collision.hits.position[rows[np.stack([first, first + size // 2, first + size - 1])]]
+    parameters, _ = surfaces.three_points(position.swapaxes(0, 1))
+    curvature = np.abs(parameters[:, 0])
+    bent = curvature * np.hypot(*(position[2] - position[0]).T[:2]) ** 2 / 8 > BENT
+    if bent.sum() < FEWEST:
+        return
+    given = pt(particles.momentum[own[bent]])
+    ratio = float(np.median(given * curvature[bent] / (SPEED_OF_LIGHT * field)))
+    if not 1 / MAX_RATIO < ratio < MAX_RATIO:
+        what = f"momenta are {ratio:.3g} times those that the hits bend with at {field:g} T (median"
+        what += f" of {bent.sum()} particles)"
+        raise DataError(where, what, "give px, py, pz in GeV (MeV: divide them by 1000)")
 
 
 def _truth(event: Event, scale: float) -> tuple[Particles, Int32[np.ndarray, "n"]]:
@@ -336,7 +386,7 @@ def _rows(
     if lost.any():
         what = f"{lost.sum()} hits are of particles that the table of particles lacks, "
         what += f"the first in row {lost.argmax()}"
-        raise DataError(where, what, "give the whole table, or read without truth")
+        raise DataError(where, what, f"give the whole table, or {WITHOUT}")
     return np.where(key == 0, -1, found)
 
 

@@ -85,6 +85,13 @@ def test_a_spectrum_is_drawn_with_its_ratio():
     np.testing.assert_allclose(ratios(figure.axes[1]), [1.1, 1.0])
 
 
+def test_a_bar_that_reaches_zero_does_not_stretch_the_axis():
+    pair = Points(np.array([10.0, 0.002, 0]), np.array([1.0, 0.002, 0])), points(10, 0.004, 0)
+    above = plots.spectrum(np.geomspace(1, 100, 4), pair, "energy (MeV)", "voxels").axes[0]
+    low, high = above.get_ylim()
+    assert 1e-4 < low < 0.002 and high > 10
+
+
 @pytest.mark.parametrize("make", [geometry.dataset_1_photons, geometry.calogan])
 def test_images_show_every_voxel_of_every_layer(make):
     layers = make().layers
@@ -125,11 +132,11 @@ def test_speeds_draw_a_single_time_as_a_line():
 
 
 def test_scores_that_are_not_positive_are_written_on_a_logarithmic_axis():
-    scores = {"KPD": {"ours": (-0.03, 0.1), "other": (2.0, 0.0)}}
+    scores = {"KPD": {"ours": (-0.03, 0.1), "other": (2.0, 0.0), "far": (495.2, 41.0)}}
     axes = plots.score_dots(scores, log=["KPD"]).axes[0]
-    assert {t.get_text() for t in axes.texts} == {"-0.03±0.1", "2"}
-    assert len(axes.containers) == 1
-    assert [t.get_text() for t in axes.get_yticklabels()] == ["ours", "other"]
+    assert {t.get_text() for t in axes.texts} == {"-0.03 ± 0.1", "2", "495 ± 40"}
+    assert len(axes.containers) == 2
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["ours", "other", "far"]
 
 
 def test_maker_panels_hold_values_ratios_and_the_allowed_band():

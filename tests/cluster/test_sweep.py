@@ -207,9 +207,9 @@ def test_options_that_do_not_fit_together_fail_their_trial_alone(
     found = results(home)
     assert "too narrow" in found["trial-0000"]["failed"] and "value" in found["trial-0001"]
     assert "too narrow" in (home / "trials.csv").read_text()
-    wrong = ("--sweep.metric", "eror", "--run-dir", tmp_path / "wrong", "--sweep.over", "width=8")
+    wrong = ("--sweep.metric", "depth", "--run-dir", tmp_path / "wrong", "--sweep.over", "width=8")
     assert here("sweep", "smoke", *SHORT, *wrong) == 2  # of the whole sweep, not of its trial
-    assert "eror is not measured" in capsys.readouterr().err
+    assert "depth is not measured" in capsys.readouterr().err
     assert not results(tmp_path / "wrong")
 
 

@@ -1,13 +1,17 @@
 """The shower experiment on files: sampling, packing, own showers, bad input."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from experiments.calo_gan import dataset, experiment
-from experiments.calo_gan.config import PRESETS, Config
+from experiments.calo_gan.config import PRESETS, Config, check, parse_columns
 from physml.calorimeter import geometry, pretrained, readers, writers
-from physml.errors import DataError
+from physml.calorimeter.events import Showers
+from physml.errors import ConfigError, DataError
 from physml.io import hdf5, root
+from physml.options import Adversarial
 from physml.run import main
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -124,6 +128,100 @@ def test_own_showers_are_split_by_row(tmp_path):
     assert len(np.unique(parts[2].incident_energy)) == 15  # not the last rows of a sorted file
 
 
+GRID = geometry.dataset_1_photons()
+
+
+@pytest.fixture(scope="module")
+def thousand():
+    """As many showers as a user must bring."""
+    found = dataset.showers(PRESETS["smoke"], "validation")
+    rows = slice(0, 1500, 15), slice(100, 1000)
+    parts = [Showers(*(x[r] for x in found)) for r in rows]
+    return Showers(*(np.concatenate(pair) for pair in zip(*parts, strict=True)))
+
+
+def jagged(path, showers):
+    """A tree of hits: energies in GeV, deposits in MeV."""
+    offsets = np.append(0, np.count_nonzero(showers.deposits, axis=1).cumsum())
+    columns = {
+        "E": showers.incident_energy / 1e3,
+        "c": root.Jagged(np.nonzero(showers.deposits)[1], offsets),
+        "d": root.Jagged(showers.deposits[showers.deposits > 0], offsets),
+    }
+    root.write(path, "hits", columns)
+    return path
+
+
+def test_lists_of_hits_are_showers_too(tmp_path, thousand):
+    columns = "incident_energy=E, cell=c, deposit=d, incident_unit=GeV"
+    config = Config(data=jagged(tmp_path / "my.root", thousand), columns=columns)
+    check(config)
+    plain = Config(data=tmp_path / "my.hdf5", columns=None)
+    writers.write_challenge(plain.data, thousand, GRID)
+    found, expected = (dataset.showers(x, "train") for x in (config, plain))
+    np.testing.assert_array_equal(found.deposits, expected.deposits)
+    np.testing.assert_allclose(found.incident_energy, expected.incident_energy)
+
+
+def test_columns_are_fields_of_the_reader():
+    text = "incident_energy=E,cell=c,deposit=d,incident_unit=GeV,deposit_unit=MeV"
+    found = readers.HitColumns(**parse_columns(text))
+    assert found == ("E", "c", "d", None, 1e3, 1.0)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("cell=c,deposit=d", "lack incident_energy"),
+        ("cell=c,cell=d", "cannot take 'cell=d'"),
+        ("cell", "cannot take 'cell'"),
+        ("voxel=v", "cannot take 'voxel=v'"),
+        ("deposit_unit=keV", "'keV' is no unit; give MeV or GeV"),
+    ],
+)
+def test_columns_that_name_no_hits_are_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_columns(text)
+
+
+def test_remedies_name_options(tmp_path, thousand):
+    """What the readers say to a caller in Python is said in the words of the command line."""
+    pions, cells = geometry.dataset_1_pions(), geometry.calogan()
+    few = Showers(*(x[:3] for x in thousand))
+    wide = Showers(few.incident_energy, np.pad(few.deposits, ((0, 0), (0, 136))))
+    other = np.pad(few.deposits, ((0, 0), (0, pions.size - 368)))
+    paths = [tmp_path / name for name in ("pions.hdf5", "calogan.hdf5", "cells.root")]
+    writers.write_challenge(paths[0], Showers(few.incident_energy, other), pions)
+    writers.write_calogan(paths[1], wide, cells)
+    root.write(paths[2], "t", {"TotalEnergy": np.ones(3), "cell_0": np.ones(3)})
+    paths.append(jagged(tmp_path / "jagged.root", few))
+    ends = (
+        "; give --detector pions_1", "; give --detector calogan", "its --detector or --binning",
+        '; give --columns "incident_energy=E,cell=c,deposit=d"',
+    )  # fmt: skip
+    for path, end in zip(paths, ends, strict=True):
+        with pytest.raises(DataError) as caught:
+            dataset.load(Config(data=path))
+        assert str(caught.value).startswith(str(path)) and str(caught.value).endswith(end)
+
+
+def test_own_files_are_judged_before_the_fit(tmp_path, thousand, capsys):
+    """Odd showers are told once, in one line; few ones and too large batches are refused."""
+    odd = Showers(thousand.incident_energy, thousand.deposits.copy())
+    odd.deposits[3] = 0
+    path, test = tmp_path / "mine.hdf5", tmp_path / "test.hdf5"
+    writers.write_challenge(path, odd, GRID)
+    writers.write_challenge(test, Showers(*(x[:50] for x in thousand)), GRID)
+    small = Adversarial(batch_size=800)
+    dataset.load(Config(data=path, training=small))
+    line = f"{path}: 1 of 1000 showers hold no energy (the first in row 3); they are kept\n"
+    assert capsys.readouterr().err == line
+    with pytest.raises(ConfigError, match=r"--training.batch-size: is 801, but 800 showers"):
+        dataset.load(Config(data=path, training=dataclasses.replace(small, batch_size=801)))
+    with pytest.raises(DataError, match="test.hdf5: holds 50 showers; give 100 or more"):
+        dataset.load(Config(data=path, test_data=test))
+
+
 def test_test_showers_have_the_energies_of_the_challenge():
     energies = dataset.incident_energies(PRESETS["pretrained"], "test", 121_000)
     values, counts = np.unique(energies, return_counts=True)
@@ -141,7 +239,17 @@ def test_test_showers_have_the_energies_of_the_challenge():
         (["sample", "smoke", "--run-dir", "nowhere"], "nowhere: holds no finished fit"),
         (["reproduce", "smoke", "--widths", "0"], "--widths: are (0,); give widths from 1"),
         (["reproduce", "smoke", "--training.penalty=-1"], "--training.penalty: is -1"),
-        (["reproduce", "smoke", "--data", "nowhere.hdf5"], "nowhere.hdf5"),
+        (["reproduce", "smoke", "--data", "nowhere.hdf5"], "--data: nowhere.hdf5 is not there"),
+        (["reproduce", "smoke", "--columns", "cell=c"], "--columns: lack incident_energy"),
+        (
+            ["train", "smoke", "--columns", "incident_energy=E,cell=c,deposit=d"],
+            "--columns: names branches of a ROOT tree",
+        ),
+        (
+            ["train", "smoke", "--training.batch-size", "1000000"],
+            "--training.batch-size: is 1000000, but --showers only 3000; give 1 to 3000",
+        ),
+        (["evaluate", "calogan", "--export"], "--export: cannot write CaloGAN's network"),
         (["reproduce", "smoke", "--binning", "x.xml"], "--threshold: goes with --binning"),
         (
             ["reproduce", "smoke", "--binning", "x.xml", "--threshold", "1"],

@@ -2,8 +2,15 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from experiments.calo_gan.comparison import compare, energy_groups, energy_label, nearest
+from experiments.calo_gan.comparison import (
+    compare,
+    energy_groups,
+    energy_label,
+    nearest,
+    range_label,
+)
 from experiments.calo_gan.figures import figures
 from physml.calorimeter import geometry, metrics
 from physml.calorimeter.events import Showers, select
@@ -100,9 +107,9 @@ def test_nearest_neighbours_are_those_of_all_pairs(small):
 
 
 def test_energies_make_groups_of_enough_showers():
-    discrete = np.repeat([256.0, 512.0, 1024.0, 2048.0], [40, 20, 4, 30])
+    discrete = np.repeat([256.0, 512.0, 1024.0, 2048.0], [40, 30, 4, 30])
     values, place, _ = energy_groups(discrete, discrete)
-    np.testing.assert_array_equal(np.bincount(place), [40, 20, 34])  # the four join the next
+    np.testing.assert_array_equal(np.bincount(place), [40, 30, 34])  # the four join the next
     np.testing.assert_allclose(values[:2], [256, 512])
     even = np.geomspace(1e3, 1e6, 1000)
     values, place, other = energy_groups(even, even[::-1])
@@ -116,6 +123,45 @@ def test_energies_make_groups_of_enough_showers():
 )
 def test_energies_are_written_as_one_reads_them(energy, text):
     assert energy_label(energy) == text
+
+
+def test_groups_of_energies_are_named_by_their_ranges(small):
+    """Four energies of few showers make two groups; no mean is given for an energy."""
+    assert range_label(256, 256) == "256 MeV"
+    assert range_label(256, 512) == "256 to 512 MeV"
+    assert range_label(512, 2048) == "512 MeV to 2.05 GeV"
+    truth, made = (showers(k, 80, small.size, (1e3, 2e3, 4e3, 8e3)) for k in (1, 2))
+    numbers, arrays = compare(truth, made, small)
+    assert "mean of E_tot/E_inc at 1 to 2 GeV, generated over truth" in numbers
+    assert arrays["response 0"].shape == (6, 3)  # bins fit for forty showers
+    drawn = figures({"numbers": numbers, "arrays": arrays})
+    titles = [axes.get_title() for axes in drawn["response_by_energy"].axes[::2]]
+    assert [title.split("\n")[0] for title in titles] == ["1 to 2 GeV", "4 to 8 GeV"]
+    known = drawn["response_by_energy"].axes[1].lines[0]
+    assert len(known.get_xdata()) >= 2
+
+
+def test_figures_say_what_their_quantities_are(samples, small):
+    numbers, arrays = compare(*samples[:2], small)
+    drawn = figures({"numbers": numbers, "arrays": arrays})
+    said = {
+        "average_shower": "ratio grey: no energy, or uncertain by over 20 %",
+        "centre_eta": "eta, phi: mm across the axis",
+        "centre_r": "r: distance from the axis",
+        "response_and_resolution": "standard deviation σ over mean",
+    }
+    for name, text in said.items():
+        title = drawn[name].get_suptitle() + " ".join(t.get_text() for t in drawn[name].texts)
+        assert text in title, name
+
+
+def test_labels_stay_within_the_figure(samples, small):
+    numbers, arrays = compare(*samples[:2], small)
+    drawn = figures({"numbers": numbers, "arrays": arrays})["centre_r"]
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    for axes in drawn.axes:
+        assert axes.xaxis.label.get_window_extent().x1 <= drawn.bbox.x1
 
 
 @pytest.mark.parametrize(

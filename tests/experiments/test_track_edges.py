@@ -2,12 +2,17 @@
 
 import dataclasses
 import json
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import uproot
 
-from experiments.track_edges import dataset
+from experiments.track_edges import dataset, experiment
 from experiments.track_edges.config import PRESETS
+from experiments.track_edges.figures import figures
+from physml import record
 from physml.io import root
 from physml.run import main
 from physml.tracking import readers, writers
@@ -155,9 +160,18 @@ def test_bad_hits_are_one_line(tiny, tmp_path, capsys, name, said):
         (("--hits", "nowhere"), "nowhere is not there"),
         (("--unit", "cm"), "changes nothing without --hits"),
         (("--no-truth",), "changes nothing without --hits"),
+        (("--tree", "t"), "changes nothing without --hits"),
+        (("--hits", ".", "--tree", "t"), "--tree: changes nothing without --mapping"),
+        (("--hits", "a.root", "--mapping", "x=a,y=b"), "--mapping: lacks z; name the column"),
+        (("--hits", "a.root", "--mapping", "x=a,yy=b"), "--mapping: 'yy' is unknown"),
+        (("--hits", "a.root", "--mapping", "x"), "--mapping: 'x' is not name=column"),
     ],
 )
-def test_options_that_make_no_sense_are_one_line(tiny, capsys, options, said):
+def test_options_that_make_no_sense_are_one_line(
+    tiny, tmp_path, monkeypatch, capsys, options, said
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.root").touch()
     assert command(*tiny, *options) == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
 
@@ -176,16 +190,50 @@ def test_a_collision_of_noise_alone_is_said_to_have_nothing(tiny, tmp_path, caps
     flat(tmp_path / "noise.root", noise, dataset.DETECTOR)
     mapped = ("--unit", "cm", "--mapping", MAPPING + TRUTH)
     assert command(*tiny, "--hits", tmp_path / "noise.root", *mapped) == 2
-    assert "noise.root: has no hit to use" in capsys.readouterr().err.splitlines()[-1]
+    assert "noise.root: has no collision with 3 hits" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_one_hit_has_no_tracks(tiny, tmp_path):
+@pytest.mark.parametrize("hits", [1, 2])
+def test_too_few_hits_for_a_track_are_one_line(tiny, tmp_path, capsys, hits):
     (collision,) = dataset.produced(SMALL, "test", 1)
-    one = select(collision, np.arange(len(collision.particle)) == 5)
+    one = select(collision, np.arange(len(collision.particle)) < hits)
     bare = one._replace(particle=None, particles=None)
     flat(tmp_path / "one.root", bare, dataset.DETECTOR, truth=False)
     mapped = ("--unit", "cm", "--mapping", MAPPING)
-    assert command(*tiny, "--hits", tmp_path / "one.root", *mapped) == 0
-    folders = sorted(tiny[-1].glob("applied-*"), key=lambda p: p.stat().st_mtime)
-    found = json.loads((folders[-1] / "results.json").read_text())["numbers"]
-    assert found["hits per collision"] == 1 and found["network tracks per collision"] == 0
+    assert command(*tiny, "--hits", tmp_path / "one.root", *mapped) == 2
+    said = "one.root: has no collision with 3 hits to use, as many as a track needs"
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_tree_of_a_file_is_an_option(tiny, tmp_path, capsys):
+    (collision,) = dataset.produced(SMALL, "test", 1)
+    flat(tmp_path / "one.root", collision, dataset.DETECTOR)
+    columns = root.read(tmp_path / "one.root", "hits", list(root.describe(tmp_path / "one.root")))
+    with uproot.recreate(tmp_path / "two.root") as file:
+        file["other"], file["mine"] = {"a": np.zeros(3)}, columns
+    on = ("--hits", tmp_path / "two.root", "--unit", "cm", "--mapping", MAPPING + TRUTH)
+    assert command(*tiny, *on) == 2
+    assert "name one (--tree) of mine, other" in capsys.readouterr().err.splitlines()[-1]
+    before = set(tiny[-1].glob("applied-*"))
+    assert command(*tiny, *on, "--tree", "mine") == 0
+    (folder,) = set(tiny[-1].glob("applied-*")) - before
+    results = record.read_results(folder)
+    assert results["numbers"]["hits per collision"] == len(collision.hits.layer)
+    drawn = figures(results)
+    assert drawn["scores"].axes[0].get_title().startswith("1 collision, two.root")
+    labels = [line.get_label() for line in drawn["purity"].axes[0].lines]
+    assert labels == ["graph network: masked", "graph network: total"]  # GNN4ITk has all hits
+
+
+def test_times_are_without_what_happens_once(monkeypatch):
+    calls = []
+
+    def slow_at_first(network, params, graph):
+        calls.append(1)
+        time.sleep(0.5 if len(calls) == 1 else 0.0)
+        return np.zeros(len(graph.edges), np.float32)
+
+    monkeypatch.setattr(experiment, "score", slow_at_first)
+    state = SimpleNamespace(params=None)
+    one, two = experiment.timed(SMALL, state, [*dataset.produced(SMALL, "test", 1)] * 2)
+    assert len(calls) == 3 and max(one.seconds["scores"], two.seconds["scores"]) < 0.3

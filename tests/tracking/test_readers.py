@@ -1,18 +1,21 @@
 """Collisions from TrackML tables, ACTS files and other ROOT trees; every refusal."""
 
+import re
 import time
 import tracemalloc
 
 import numpy as np
 import pytest
+import uproot
 
 from physml.errors import ConfigError, DataError
 from physml.io import csv, root
 from physml.io.root import Jagged
-from physml.tracking import trees
-from physml.tracking.events import pt
+from physml.tracking import trees, writers
+from physml.tracking.events import pt, select
 from physml.tracking.geometry import trackml
 from physml.tracking.readers import parse_mapping, read_collisions, read_detector
+from physml.tracking.simulate import simulate
 
 DETECTOR = trackml()
 FLAT = "x=hx,y=hy,z=hz,volume=vol,layer=lay,event=evt"
@@ -441,6 +444,44 @@ def test_bad_module_tables_are_refused(tmp_path, change, said):
         read_detector(tmp_path / "b.csv")
 
 
+# Momenta and the curvature of hits
+
+
+def saved(folder, collision, scale, kept):
+    """A collision in ACTS's files, its momenta scaled, with the hits of some particles only."""
+    particles = collision.particles
+    one = select(collision, np.isin(collision.particle, kept))
+    table = particles._replace(momentum=particles.momentum * scale)
+    writers.write_collisions(folder, [one._replace(particles=table)], DETECTOR)
+    return folder / "hits.root"
+
+
+def test_momenta_in_another_unit_are_refused(tmp_path):
+    made = simulate((7, 0), 3.0, DETECTOR)
+    everything = np.arange(-1, len(made.particles.pdg))
+    hits = np.bincount(made.particle + 1)[1:]
+    (found,) = read(saved(tmp_path / "GeV", made, 1.0, everything))
+    np.testing.assert_array_equal(found.particles.charge, made.particles.charge)
+    for name, scale, told in (("MeV", 1e3, r"1\.0\de\+03"), ("TeV", 1e-3, r"0\.0010\d")):
+        path = saved(tmp_path / name, made, scale, everything)
+        line = refused(path)
+        said = f"hits.root, event .* momenta are {told} times those that the hits bend with at 2 T"
+        assert re.search(said, line)
+        assert line.endswith("give px, py, pz in GeV (MeV: divide them by 1000)")
+        assert read(path, truth=False)[0].particles is None
+    for few in (np.flatnonzero(hits >= 5)[:4], np.flatnonzero((hits > 0) & (hits < 5))):
+        assert len(read(saved(tmp_path / f"few{len(few)}", made, 1e3, few))) == 1  # cannot tell
+    secondaries = np.flatnonzero(np.hypot(*made.particles.vertex.T[:2]) > 1)
+    assert len(read(saved(tmp_path / "secondaries", made, 1.0, secondaries))) == 1
+
+
+def test_straight_particles_tell_no_momentum(tmp_path):
+    made = tables()
+    for axis in ("px", "py", "pz"):
+        made["particles"][axis] = made["particles"][axis] * 1e6
+    assert len(read(save(tmp_path, made))) == 1
+
+
 # ROOT trees by a mapping
 
 
@@ -502,7 +543,19 @@ def test_what_a_mapping_leaves_to_guess_is_said_aloud(tmp_path, capsys):
     assert pdg.startswith(start + "pdg: ") and "electrons" in pdg
     read(tmp_path / "a.root", TRUTH, truth=False)
     read(tmp_path / "a.root", FLAT)
+    refused(tmp_path / "absent.root", TRUTH)  # nothing is said of what was not used
+    root.write(tmp_path / "b.root", "t", columns | {"hx": np.append(columns["hx"][1:], np.nan)})
+    refused(tmp_path / "b.root", TRUTH)
     assert capsys.readouterr().err == ""
+
+
+def test_one_of_several_trees_is_named(tmp_path):
+    columns, made = flat()
+    with uproot.recreate(tmp_path / "a.root") as file:
+        file["first"], file["second"] = {"px": columns["px"]}, columns
+    line = refused(tmp_path / "a.root", TRUTH)
+    assert line.endswith("a.root: holds 2 trees; name one (--tree) of first, second")
+    check(read(tmp_path / "a.root", TRUTH, tree="second")[0], made[0])
 
 
 def test_jagged_trees_are_the_same(tmp_path):
@@ -538,8 +591,9 @@ def test_bad_trees_are_refused(tmp_path):
     line = refused(path, FLAT.replace("hx", "hxx"))
     assert "holds no column 'hxx'; did you mean 'hx'?" in line
     assert "holds neither the tree 'hits' nor 'spacepoints'" in refused(path)
-    assert "give a mapping; it holds t" in refused(path)
+    assert "give a mapping (--mapping); it holds t" in refused(path)
     assert "holds no tree 'u'" in refused(path, FLAT, tree="u")
+    assert "tree: changes nothing without" in refused(path, tree="t", error=ConfigError)
 
     mixed = columns | {"evt": np.r_[columns["evt"][:100], [3] * 20]}
     root.write(path, "t", mixed, overwrite=True)
