@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 ROUNDS = 3
-NETWORKS = (("sparse", "64", "30"), ("googlenet", "16", "4"))  # of smoke and paper; rows; steps
+NETWORKS = (("sparse", "64", "30"), ("googlenet", "64", "2"))  # of smoke and paper; rows; steps
 TICK = os.sysconf("SC_CLK_TCK")
 
 
